@@ -1,0 +1,198 @@
+"""ControlClient: every control tool of a broker as one typed method.
+
+Owns the names and arguments of the tools; `wire` owns how they travel. Knows nothing of terminals or of the server.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Literal, Self, cast
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from haltline_client import results as r
+    from haltline_client.status_results import Status
+    from haltline_client.wire import Wire
+
+__all__ = ["ControlClient"]
+
+
+class ControlClient:
+    """A synchronous client of one control endpoint.
+
+    `url` is the control listener (`http://127.0.0.1:7401`, `/mcp` is added when no path is given), `token` an operator
+    credential (`hl_o_…`), `timeout_s` bounds connecting and each whole answer, in seconds. Plain http goes to loopback
+    only, unless `insecure_http`; https verifies against the system's authorities (`SSL_CERT_FILE` is honoured).
+
+    Every method raises `BrokerUnreachable`, `Refused` or `RequestFailed`; the constructor raises `SettingError`.
+    Not for use by two threads at once. Close it, or use it as a context manager.
+    """
+
+    def __init__(self, url: str, token: str, timeout_s: float = 10, *, insecure_http: bool = False) -> None:
+        # http.client and ssl cost 40 ms: `haltline --help`, which imports this module, need not pay them.
+        from haltline_client.wire import Wire as _Wire  # noqa: PLC0415 - see above
+
+        self._wire: Wire = _Wire(url, token, timeout_s, insecure_http=insecure_http)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connection; the client may be used again and then opens a new one."""
+        self._wire.close()
+
+    def call(self, tool: str, /, **arguments: object) -> dict[str, Any]:
+        """Any control tool by name; arguments that are None are left out. For tools newer than this client."""
+        return self._wire.call(tool, {name: value for name, value in arguments.items() if value is not None})
+
+    # Stopping, and starting again.
+
+    def revoke(self, target: str, *, reason: str) -> r.Revoked:
+        """End the credential of a session (`ses_…`) or of an agent and all its sessions. Final; safe to repeat."""
+        return cast("r.Revoked", self.call("revoke", target=target, reason=reason))
+
+    def halt(self, target: str, *, reason: str) -> r.Halted:
+        """Stop a session, an agent or `"everything"` until a person resumes it. Safe to repeat."""
+        return cast("r.Halted", self.call("halt", target=target, reason=reason))
+
+    def resume(self, target: str, *, reason: str, allow: str | None = None) -> r.Resumed:
+        """Lift exactly one halt. `allow` ("0.50") is added to the cap that caused it. A person's credential only."""
+        return cast("r.Resumed", self.call("resume", target=target, reason=reason, allow=allow))
+
+    def status(self) -> Status:
+        """Readiness, halts, agents, calls in doubt, alerts, upstreams and store, as of now."""
+        return cast("Status", self.call("status"))
+
+    # Agents and sessions.
+
+    def add_agent(
+        self,
+        handle: str,
+        tier: str,
+        *,
+        owner: str | None = None,
+        scopes: Sequence[str] | None = None,
+        hours: r.Hours | None = None,
+        caps: r.Caps | None = None,
+        credential: bool = False,
+    ) -> r.AddedAgent:
+        """Register an agent; `credential` also makes a permanent one (`hl_a_…`), shown once (R24)."""
+        arguments = {"owner": owner, "scopes": _list(scopes), "hours": hours, "caps": caps}
+        return cast(
+            "r.AddedAgent",
+            self.call("add_agent", handle=handle, tier=tier, credential=credential or None, **arguments),
+        )
+
+    def list_agents(self) -> r.AgentList:
+        """Every agent with its state and what it spent today."""
+        return cast("r.AgentList", self.call("list_agents"))
+
+    def show_agent(self, agent: str) -> r.AgentDetail:
+        """One agent with scopes, caps, balances, open sessions and last actions."""
+        return cast("r.AgentDetail", self.call("show_agent", agent=agent))
+
+    def reissue_agent(self, agent: str, *, reason: str, credential: bool = False) -> r.Reissued:
+        """Lift the revoked state of an agent; what it has spent stays spent (R19). A person's credential only."""
+        return cast("r.Reissued", self.call("reissue_agent", agent=agent, reason=reason, credential=credential or None))
+
+    def open_session(
+        self,
+        agent: str,
+        task: str,
+        *,
+        tools: Sequence[str] | None = None,
+        caps: r.Caps | None = None,
+        expires_in: str | None = None,
+    ) -> r.OpenedSession:
+        """Open a session for one task. `tools` are patterns, `expires_in` a duration such as "8h" (the default)."""
+        arguments = {"tools": _list(tools), "caps": caps, "expires_in": expires_in}
+        return cast("r.OpenedSession", self.call("open_session", agent=agent, task=task, **arguments))
+
+    def list_sessions(self, *, agent: str | None = None, all_states: bool = False) -> r.SessionList:
+        """The open sessions, of one agent or of all; with `all_states` also those that ended."""
+        return cast("r.SessionList", self.call("list_sessions", agent=agent, all=all_states or None))
+
+    def show_session(self, session: str) -> r.SessionDetail:
+        """One session with tools, caps, balances and last actions."""
+        return cast("r.SessionDetail", self.call("show_session", session=session))
+
+    # Records, money and alerts.
+
+    def query_audit(
+        self,
+        *,
+        agent: str | None = None,
+        session: str | None = None,
+        kind: str | None = None,
+        call: str | None = None,
+        tool: str | None = None,
+        since: str | None = None,
+        until: str | None = None,
+        after_seq: int | None = None,
+        before_seq: int | None = None,
+        limit: int | None = None,
+        newest: bool = False,
+    ) -> r.AuditPage:
+        """A page of audit events. `since`, `until`: ISO-8601 or an age such as "2h"; `limit` <= 1000 (default 100)."""
+        filters = {"agent": agent, "session": session, "kind": kind, "call": call, "since": since, "until": until}
+        place = {"after_seq": after_seq, "before_seq": before_seq, "limit": limit, "newest": newest or None}
+        return cast("r.AuditPage", self.call("query_audit", tool=tool, **filters, **place))
+
+    def list_in_doubt(self) -> r.InDoubtList:
+        """The calls whose outcome is unknown."""
+        return cast("r.InDoubtList", self.call("list_in_doubt"))
+
+    def resolve_in_doubt(
+        self, call: str, outcome: Literal["settle", "void"], *, reason: str, amount: str | None = None
+    ) -> r.Resolved:
+        """Charge a call in doubt (`amount`, default its full hold) or void it. A person's credential only."""
+        arguments = {"outcome": outcome, "amount": amount, "reason": reason}
+        return cast("r.Resolved", self.call("resolve_in_doubt", call=call, **arguments))
+
+    def list_alerts(self, *, limit: int | None = None) -> r.AlertList:
+        """The newest alerts with the state of each delivery."""
+        return cast("r.AlertList", self.call("list_alerts", limit=limit))
+
+    # Tools, policy and operators.
+
+    def list_tools(self, *, upstream: str | None = None) -> r.ToolList:
+        """The tools on offer with their prices, and the state of their upstreams."""
+        return cast("r.ToolList", self.call("list_tools", upstream=upstream))
+
+    def import_tools(self, upstream: str) -> r.ImportedTools:
+        """Write price entries (price 0, for review) for what an upstream offers. A person's credential only."""
+        return cast("r.ImportedTools", self.call("import_tools", upstream=upstream))
+
+    def explain_decision(
+        self, agent: str, tool: str, *, arguments: Mapping[str, object] | None = None, session: str | None = None
+    ) -> r.Explanation:
+        """What the policy would say to this call now, and which rule said it; nothing is held or recorded."""
+        given = {"agent": agent, "tool": tool, "arguments": arguments, "session": session}
+        return cast("r.Explanation", self.call("explain_decision", **given))
+
+    def reload_policy(self) -> r.ReloadedPolicy:
+        """Read the policy folder again. A person's credential only."""
+        return cast("r.ReloadedPolicy", self.call("reload_policy"))
+
+    def add_operator(self, name: str) -> r.NewToken:
+        """A new operator; the credential is shown once. A person's credential only."""
+        return cast("r.NewToken", self.call("add_operator", name=name))
+
+    def list_operators(self) -> r.OperatorList:
+        """The operators with class and state."""
+        return cast("r.OperatorList", self.call("list_operators"))
+
+    def rotate_operator(self, name: str) -> r.NewToken:
+        """A new credential for an operator; the old one ends. A person's credential only."""
+        return cast("r.NewToken", self.call("rotate_operator", name=name))
+
+    def revoke_operator(self, name: str, *, reason: str) -> r.RevokedOperator:
+        """End an operator's credential. A person's credential only."""
+        return cast("r.RevokedOperator", self.call("revoke_operator", name=name, reason=reason))
+
+
+def _list(values: Sequence[str] | None) -> list[str] | None:
+    return None if values is None else list(values)

@@ -1,0 +1,134 @@
+"""`haltline status`: what an operator looks at first: is it ready, what stands still, who spends, what waits."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from haltline_client.commands.desk import Desk, examples, operator_options
+from haltline_client.commands.page import Column, Page, Styled, state
+from haltline_client.commands.stops import print_halt
+from haltline_client.commands.words import age, amount, bare_amount, clean, count, duration, moment, size
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from haltline_client.status_results import Status, StatusAgent
+
+__all__ = ["print_status", "status", "upstream_words"]
+
+COLUMNS = (
+    Column("AGENT"),
+    Column("TIER", spare=True),
+    Column("STATE"),
+    Column("SESSIONS", right=True, spare=True),
+    Column("RUNNING", right=True),
+    Column("TODAY", right=True),
+    Column("HELD", right=True, spare=True),
+    Column("OF CAP", right=True),
+)
+
+
+@click.command("status", epilog=examples("haltline status", "haltline status --json | jq .halts"))
+@operator_options
+def status(desk: Desk) -> None:
+    """Is it ready, what is halted, who spends, what waits for a person."""
+    result = desk.ask(lambda control: control.status())
+    desk.show(result, lambda: print_status(desk.page, result, moment(result["now"]) or desk.now))
+
+
+def print_status(page: Page, result: Status, now: datetime) -> None:
+    """The whole status on a page."""
+    _print_head(page, result, now)
+    if result["halts"]:
+        page.line("")
+    for one in result["halts"]:
+        print_halt(page, one, now)
+        page.line("    ", Styled(f'haltline resume {clean(one["target"])} --reason "..."', "dim"))
+    page.line("")
+    _print_agents(page, result["agents"])
+    page.line("")
+    _print_waiting(page, result, now)
+
+
+def _print_head(page: Page, result: Status, now: datetime) -> None:
+    policy = result["policy"]
+    ready = Styled("ready", "good") if result["ready"] else Styled("NOT READY", "bad bold")
+    clock = f"{now.astimezone():%H:%M:%S %Z}"
+    up = duration(result["uptime_s"])
+    page.line(
+        Styled(f"Haltline {clean(result['version'])}", "bold"), "  ", ready,
+        f"  up {up}  policy {clean(policy['version'])} ({clean(policy['mode'])})  {clock}",
+    )  # fmt: skip
+    if not result["ready"]:
+        page.wrapped(f"because: {clean(result.get('not_ready_because'))}")
+    for problem in policy["problems"]:
+        page.wrapped(f"policy problem, the older policy stays in force: {_problem_words(problem)}")
+
+
+def _problem_words(problem: object) -> str:
+    """A policy problem as `tiers.yaml:12: what is wrong`, from an object or a sentence."""
+    if not isinstance(problem, dict):
+        return clean(problem)
+    place = ":".join(str(problem[key]) for key in ("file", "line") if problem.get(key) is not None)
+    return clean(": ".join(part for part in (place, problem.get("key"), problem.get("message")) if part))
+
+
+def _print_agents(page: Page, agents: list[StatusAgent]) -> None:
+    """A line for each agent."""
+    rows = [
+        (
+            clean(one["agent"]),
+            clean(one["tier"]),
+            state(one["state"]),
+            count(one["sessions_open"]),
+            count(one["running"]),
+            bare_amount(one["spent_day"]),
+            bare_amount(one["held"]),
+            amount(one["cap_day"]),
+        )
+        for one in agents
+    ]
+    page.table(COLUMNS, rows, empty="No agents yet. Add one: haltline agents add NAME --tier experimental")
+
+
+def _print_waiting(page: Page, result: Status, now: datetime) -> None:
+    """What waits for a person, and the state of what is around."""
+    page.fact("in doubt", *_in_doubt(result, now))
+    page.fact("alerts", *_alerts(result, now))
+    if not result["upstreams"]:
+        page.fact("upstreams", "none configured")
+    for number, one in enumerate(result["upstreams"]):
+        page.fact("" if number else "upstreams", *upstream_words(one))
+    store = result["store"]
+    page.fact("store", f"{count(store['events'])} events, {size(store['size_bytes'])}, queue {count(store['queue'])}")
+
+
+def _in_doubt(result: Status, now: datetime) -> tuple[str | Styled, ...]:
+    waiting = result["in_doubt"]
+    if not waiting["count"]:
+        return ("none",)
+    text = f"{_calls(waiting['count'])}, {amount(waiting['amount'])}, oldest {age(waiting.get('oldest_at'), now)}"
+    return (Styled(text, "warn"), "  see: haltline calls in-doubt")
+
+
+def _alerts(result: Status, now: datetime) -> tuple[str | Styled, ...]:
+    alerts = result["alerts"]
+    if not alerts["backlog"] and not alerts["failed"]:
+        return ("all delivered",)
+    oldest = f" (oldest {age(alerts['oldest_at'], now)})" if alerts.get("oldest_at") else ""
+    text = f"{count(alerts['backlog'])} waiting{oldest}, {count(alerts['failed'])} failed"
+    return (Styled(text, "bad" if alerts["failed"] else "warn"), "  see: haltline alerts list")
+
+
+def _calls(number: int) -> str:
+    return f"{count(number)} call" if number == 1 else f"{count(number)} calls"
+
+
+def upstream_words(one: object) -> tuple[str | Styled, ...]:
+    """`payments  ready  12 tools (mcp)`."""
+    fields = one if isinstance(one, dict) else {}
+    detail = f": {clean(fields['detail'])}" if fields.get("detail") else ""
+    name, kind = clean(fields.get("name")), clean(fields.get("kind"))
+    return (f"{name} ", state(fields.get("state")), f"  {count(fields.get('tools'))} tools ({kind}){detail}")

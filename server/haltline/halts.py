@@ -1,0 +1,105 @@
+"""Halts: durable stops of a session, an agent or everything, each lifted by a person alone (P4, R16).
+
+Owns the tables halts and allowances. A halt is set and lifted once; a second halt of a halted subject changes nothing.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from haltline.errors import Conflict
+from haltline.policy.model import CapKind, HaltFact
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from haltline.store.writer import Tx
+
+__all__ = ["EVERYTHING", "HaltRow", "HaltScope", "Halts"]
+
+HaltScope = Literal["session", "agent", "everything"]
+EVERYTHING = "everything"
+"""The subject of a halt of everything."""
+
+
+@dataclass(frozen=True, slots=True)
+class HaltRow:
+    id: int
+    scope: HaltScope
+    subject_id: str
+    code: str
+    text: str
+    cap: CapKind | None
+    by: str
+    set_us: int
+
+    def fact(self) -> HaltFact:
+        return HaltFact(self.scope, self.code, self.text, self.by, self.set_us)
+
+
+class Halts:
+    """Every method takes the transaction of its caller; nothing is remembered between transactions."""
+
+    def on(self, tx: Tx, session_id: str, agent_id: str) -> tuple[HaltFact, ...]:
+        """What stops a call of this session and agent now: a call needs none of the three to be set."""
+        rows = tx.execute(
+            f"{_HALT} WHERE lifted_us IS NULL AND ((scope = 'session' AND subject_id = ?)"
+            " OR (scope = 'agent' AND subject_id = ?) OR (scope = 'everything' AND subject_id = 'everything'))",
+            (session_id, agent_id),
+        )
+        return tuple(_halt(row).fact() for row in rows)
+
+    def all_set(self, tx: Tx) -> list[HaltRow]:
+        return [_halt(row) for row in tx.execute(f"{_HALT} WHERE lifted_us IS NULL ORDER BY set_us")]
+
+    def get(self, tx: Tx, scope: HaltScope, subject_id: str) -> HaltRow | None:
+        row = tx.execute(
+            f"{_HALT} WHERE lifted_us IS NULL AND scope = ? AND subject_id = ?", (scope, subject_id)
+        ).fetchone()
+        return None if row is None else _halt(row)
+
+    def set(self, tx: Tx, scope: HaltScope, subject_id: str, *, code: str, text: str, by: str, cap: str | None = None) -> bool:
+        """Returns False when it was halted already (the first cause stays)."""
+        cursor = tx.execute(
+            "INSERT INTO halts (scope, subject_id, code, text, cap, by, set_us) VALUES (?,?,?,?,?,?,?)"
+            " ON CONFLICT DO NOTHING",
+            (scope, subject_id, code, text, cap, by, tx.now_us),
+        )
+        return cursor.rowcount == 1
+
+    def lift(self, tx: Tx, halt: HaltRow, *, by: str, reason: str) -> None:
+        """Lift exactly this one. Raises Conflict if it is not set any more."""
+        cursor = tx.execute(
+            "UPDATE halts SET lifted_us = ?, lifted_by = ?, lift_reason = ? WHERE id = ? AND lifted_us IS NULL",
+            (tx.now_us, by, reason, halt.id),
+        )
+        if cursor.rowcount != 1:
+            raise Conflict("that halt was lifted already")
+
+    def allow(self, tx: Tx, scope: HaltScope, subject_id: str, cap: CapKind, amount: int, *, until_us: int, by: str) -> None:
+        """Add to a cap for a limited time: micro-units, or calls for the cap on calls."""
+        tx.execute(
+            "INSERT INTO allowances (scope, subject_id, cap, amount, until_us, by, granted_us) VALUES (?,?,?,?,?,?,?)",
+            (scope, subject_id, cap, amount, until_us, by, tx.now_us),
+        )
+
+    def allowances(self, tx: Tx, subject_ids: Iterable[str]) -> dict[CapKind, int]:
+        """What people added to the caps of these subjects and is still in force."""
+        totals: dict[CapKind, int] = {}
+        for subject_id in subject_ids:
+            rows = tx.execute(
+                "SELECT cap, sum(amount) FROM allowances WHERE subject_id = ? AND until_us > ? GROUP BY cap",
+                (subject_id, tx.now_us),
+            )
+            for cap, amount in rows:
+                totals[CapKind(cap)] = totals.get(CapKind(cap), 0) + amount
+        return totals
+
+
+_HALT = "SELECT id, scope, subject_id, code, text, cap, by, set_us FROM halts"
+
+
+def _halt(row: tuple[object, ...]) -> HaltRow:
+    identifier, scope, subject_id, code, text, cap, by, set_us = row
+    return HaltRow(identifier, scope, subject_id, code, text, None if cap is None else CapKind(cap), by, set_us)  # type: ignore[arg-type]

@@ -1,0 +1,383 @@
+"""Agents, sessions, operators and their credentials: who acts, resolved inside the deciding transaction (P3).
+
+Owns the tables agents, sessions, credentials, operators. Knows nothing of money, halts or policy.
+"""
+
+from __future__ import annotations
+
+import hmac
+import re
+import secrets
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import TYPE_CHECKING, Literal
+
+import orjson
+
+from haltline.credentials import CredentialClass, Presented, issue, keyed_hash, parse
+from haltline.errors import Conflict, NotFound, RequestError
+from haltline.policy.caps import caps_from_json, caps_to_json
+from haltline.policy.hours import hours_from_json, hours_to_json
+from haltline.policy.model import NO_CAPS, Caps, Hours, Principal
+
+if TYPE_CHECKING:
+    import sqlite3
+
+    from haltline.store.writer import Tx
+
+__all__ = ["AgentRow", "Identity", "OperatorRow", "SessionRow", "Unknown", "new_id"]
+
+_HANDLE = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
+_LIFE: dict[tuple[str, str], str] = {("active", "revoke"): "revoked", ("revoked", "reissue"): "active"}
+"""Agents and operators: state × act → state. An absent key is an error and changes nothing."""
+
+
+def new_id(kind: str) -> str:
+    """`agt_…`, `ses_…`, `call_…`: 96 random bits, so that ids cannot be guessed from one another."""
+    return f"{kind}_{secrets.token_hex(12)}"
+
+
+@dataclass(frozen=True, slots=True)
+class AgentRow:
+    id: str
+    handle: str
+    tier: str
+    owner: str
+    scopes: tuple[str, ...]
+    hours: Hours | None
+    caps: Caps
+    state: Literal["active", "revoked"]
+    created_us: int
+
+
+@dataclass(frozen=True, slots=True)
+class SessionRow:
+    id: str
+    agent_id: str
+    task: str
+    tools: tuple[str, ...] | None
+    caps: Caps
+    state: Literal["open", "revoked"]
+    opened_by: str
+    opened_us: int
+    expires_us: int
+    ended_us: int | None
+
+    def life(self, now_us: int) -> Literal["open", "revoked", "expired"]:
+        """Expiry is read from the clock, never written, so that a stopped broker changes nothing."""
+        if self.state == "revoked":
+            return "revoked"
+        return "open" if now_us < self.expires_us else "expired"
+
+
+@dataclass(frozen=True, slots=True)
+class OperatorRow:
+    name: str
+    cls: Literal["person", "local"]
+    state: Literal["active", "revoked"]
+    created_us: int
+
+
+@dataclass(frozen=True, slots=True)
+class Unknown:
+    """Why a token is nobody's: `credential.missing | malformed | unknown | wrong_class` (HTTP 401)."""
+
+    code: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Credential:
+    """A token that is somebody's, whatever state they are in."""
+
+    id: str
+    cls: CredentialClass
+    agent_id: str | None
+    session_id: str | None
+    operator: str | None
+    revoked_us: int | None
+
+
+_MISSING = Unknown("credential.missing", "Send the credential as: Authorization: Bearer hl_…")
+_MALFORMED = Unknown("credential.malformed", "This is not a Haltline credential, or it was cut short or mistyped.")
+_UNKNOWN = Unknown("credential.unknown", "No such credential; ask an operator for a new one.")
+
+
+def check_handle(handle: str) -> None:
+    if not _HANDLE.fullmatch(handle):
+        raise RequestError(
+            f"{handle!r} is no handle: lower-case letters, digits and dashes, starting with a letter or digit, up to 63"
+        )
+
+
+class Identity:
+    """Every method takes the transaction of its caller."""
+
+    def __init__(self, pepper: bytes) -> None:
+        self._pepper = pepper
+
+    # credentials
+
+    def verify(self, tx: Tx, token: str | None, accepted: frozenset[CredentialClass]) -> Credential | Unknown:
+        """Whose token this is. Constant-time compare on the keyed hash; the class decides before anything is read."""
+        if not token:
+            return _MISSING
+        presented = parse(token)
+        if presented is None:
+            return _MALFORMED
+        if presented.cls not in accepted:
+            kind = {"s": "a session's", "a": "an agent's", "o": "an operator's"}[presented.cls]
+            return Unknown("credential.wrong_class", f"This is {kind} credential; it is not valid on this listener.")
+        row = tx.execute(
+            "SELECT id, class, hash, agent_id, session_id, operator, revoked_us FROM credentials WHERE id = ?",
+            (presented.id,),
+        ).fetchone()
+        if row is None or not hmac.compare_digest(row[2], keyed_hash(self._pepper, token)):
+            return _UNKNOWN
+        return Credential(row[0], row[1], row[3], row[4], row[5], row[6])
+
+    def _store(self, tx: Tx, made: Presented, *, agent: str | None, session: str | None, operator: str | None) -> str:
+        tx.execute(
+            "INSERT INTO credentials (id, class, hash, agent_id, session_id, operator, created_us) VALUES (?,?,?,?,?,?,?)",
+            (made.id, made.cls, keyed_hash(self._pepper, made.token), agent, session, operator, tx.now_us),
+        )
+        return made.token
+
+    # agents
+
+    def add_agent(  # noqa: D417
+        self,
+        tx: Tx,
+        *,
+        handle: str,
+        tier: str,
+        owner: str = "",
+        scopes: tuple[str, ...] = (),
+        hours: Hours | None = None,
+        caps: Caps = NO_CAPS,
+    ) -> AgentRow:
+        """Raises RequestError for a bad handle, Conflict when it is taken (also by a revoked agent)."""
+        check_handle(handle)
+        if tx.execute("SELECT 1 FROM agents WHERE handle = ?", (handle,)).fetchone():
+            raise Conflict(f"there is an agent {handle} already; a revoked one comes back with: haltline agents reissue")
+        agent = AgentRow(new_id("agt"), handle, tier, owner, scopes, hours, caps, "active", tx.now_us)
+        tx.execute(
+            "INSERT INTO agents (id, handle, tier, owner, scopes, hours, caps, created_us) VALUES (?,?,?,?,?,?,?,?)",
+            (
+                agent.id,
+                handle,
+                tier,
+                owner,
+                orjson.dumps(scopes).decode(),
+                None if hours is None else _json(hours_to_json(hours)),
+                _json(caps_to_json(caps)),
+                tx.now_us,
+            ),
+        )
+        return agent
+
+    def agent(self, tx: Tx, handle: str) -> AgentRow:
+        row = tx.execute(f"{_AGENT} WHERE handle = ?", (handle,)).fetchone()
+        if row is None:
+            raise NotFound(f"there is no agent {handle!r}; haltline agents list shows them")
+        return _agent(row)
+
+    def agent_by_id(self, tx: Tx, agent_id: str) -> AgentRow:
+        return _agent(tx.execute(f"{_AGENT} WHERE id = ?", (agent_id,)).fetchone())
+
+    def issue_agent_credential(self, tx: Tx, agent: AgentRow) -> str:
+        """A permanent host's credential (R24); the ones before it end, so that there is one to know of."""
+        tx.execute(
+            "UPDATE credentials SET revoked_us = ? WHERE agent_id = ? AND class = 'a' AND revoked_us IS NULL",
+            (tx.now_us, agent.id),
+        )
+        return self._store(tx, issue("a"), agent=agent.id, session=None, operator=None)
+
+    def revoke_agent(self, tx: Tx, agent: AgentRow) -> tuple[bool, list[str]]:
+        """End its credential and all its open sessions (R19). Returns (was revoked already, ended session ids)."""
+        if agent.state == "revoked":
+            return True, []
+        tx.execute("UPDATE agents SET state = ? WHERE id = ?", (_LIFE[agent.state, "revoke"], agent.id))
+        open_ids = [
+            row[0]
+            for row in tx.execute(
+                "SELECT id FROM sessions WHERE agent_id = ? AND state = 'open' AND expires_us > ?", (agent.id, tx.now_us)
+            )
+        ]
+        for session_id in open_ids:
+            self.revoke_session(tx, session_id)
+        tx.execute(
+            "UPDATE credentials SET revoked_us = ? WHERE agent_id = ? AND revoked_us IS NULL", (tx.now_us, agent.id)
+        )
+        return False, open_ids
+
+    def reissue_agent(self, tx: Tx, agent: AgentRow) -> None:
+        """Let a revoked agent have sessions again; what the day has spent stays spent (R19)."""
+        if (agent.state, "reissue") not in _LIFE:
+            raise Conflict(f"{agent.handle} is not revoked, so there is nothing to reissue")
+        tx.execute("UPDATE agents SET state = ? WHERE id = ?", (_LIFE[agent.state, "reissue"], agent.id))
+
+    # sessions
+
+    def open_session(  # noqa: D417
+        self,
+        tx: Tx,
+        agent: AgentRow,
+        *,
+        task: str,
+        expires_us: int,
+        opened_by: str,
+        tools: tuple[str, ...] | None = None,
+        caps: Caps = NO_CAPS,
+        auto: tuple[str, str] | None = None,
+    ) -> SessionRow:
+        """Raises Conflict for a revoked agent. `auto` is (agent credential id, MCP session key) where R24 opens it."""
+        if agent.state != "active":
+            raise Conflict(f"{agent.handle} is revoked; a person brings it back with: haltline agents reissue {agent.handle}")
+        session = SessionRow(new_id("ses"), agent.id, task, tools, caps, "open", opened_by, tx.now_us, expires_us, None)
+        credential, key = auto or (None, None)
+        tx.execute(
+            "INSERT INTO sessions (id, agent_id, task, tools, caps, opened_by, opened_us, expires_us, last_used_us,"
+            " auto_credential, auto_key) VALUES (?,?,?,?,?,?,?,?,?,?,?)",
+            (
+                session.id,
+                agent.id,
+                task,
+                None if tools is None else orjson.dumps(tools).decode(),
+                _json(caps_to_json(caps)),
+                opened_by,
+                tx.now_us,
+                expires_us,
+                tx.now_us,
+                credential,
+                key,
+            ),
+        )
+        return session
+
+    def issue_session_credential(self, tx: Tx, session: SessionRow) -> str:
+        return self._store(tx, issue("s"), agent=session.agent_id, session=session.id, operator=None)
+
+    def auto_session(self, tx: Tx, credential: Credential, key: str, idle_s: float) -> SessionRow | None:
+        """The open session that this agent credential continues (R24), marked as used now; None: open a new one."""
+        row = tx.execute(
+            f"{_SESSION} WHERE auto_credential = ? AND auto_key = ? AND state = 'open' AND expires_us > ?"
+            " AND last_used_us > ? ORDER BY opened_us DESC LIMIT 1",
+            (credential.id, key, tx.now_us, tx.now_us - int(idle_s * 1_000_000)),
+        ).fetchone()
+        if row is None:
+            return None
+        tx.execute("UPDATE sessions SET last_used_us = ? WHERE id = ?", (tx.now_us, row[0]))
+        return _session(row)
+
+    def session(self, tx: Tx, session_id: str) -> SessionRow:
+        row = tx.execute(f"{_SESSION} WHERE id = ?", (session_id,)).fetchone()
+        if row is None:
+            raise NotFound(f"there is no session {session_id!r}; haltline sessions list shows them")
+        return _session(row)
+
+    def revoke_session(self, tx: Tx, session_id: str) -> None:
+        tx.execute(
+            "UPDATE sessions SET state = 'revoked', ended_us = ? WHERE id = ? AND state = 'open'", (tx.now_us, session_id)
+        )
+        tx.execute(
+            "UPDATE credentials SET revoked_us = ? WHERE session_id = ? AND revoked_us IS NULL", (tx.now_us, session_id)
+        )
+
+    def principal(self, agent: AgentRow, session: SessionRow) -> Principal:
+        return Principal(
+            agent_id=agent.id,
+            agent=agent.handle,
+            tier=agent.tier,
+            session_id=session.id,
+            task=session.task,
+            tools=session.tools,
+            scopes=agent.scopes,
+            hours=agent.hours,
+            agent_caps=agent.caps,
+            session_caps=session.caps,
+        )
+
+    # operators
+
+    def add_operator(self, tx: Tx, name: str, cls: Literal["person", "local"]) -> str:
+        """A new named operator; returns the token, which is shown once. Raises Conflict when the name is taken."""
+        check_handle(name)
+        if tx.execute("SELECT 1 FROM operators WHERE name = ?", (name,)).fetchone():
+            raise Conflict(f"there is an operator {name} already; a new token comes from: haltline operators rotate {name}")
+        tx.execute("INSERT INTO operators (name, class, created_us) VALUES (?,?,?)", (name, cls, tx.now_us))
+        return self._store(tx, issue("o"), agent=None, session=None, operator=name)
+
+    def operator(self, tx: Tx, name: str) -> OperatorRow:
+        row = tx.execute("SELECT name, class, state, created_us FROM operators WHERE name = ?", (name,)).fetchone()
+        if row is None:
+            raise NotFound(f"there is no operator {name!r}; haltline operators list shows them")
+        return OperatorRow(*row)
+
+    def rotate_operator(self, tx: Tx, name: str) -> str:
+        """A new token; the old one ends with this transaction."""
+        operator = self.operator(tx, name)
+        if operator.state != "active":
+            raise Conflict(f"operator {name} is revoked")
+        self._end_operator_credentials(tx, name)
+        return self._store(tx, issue("o"), agent=None, session=None, operator=name)
+
+    def revoke_operator(self, tx: Tx, name: str) -> None:
+        operator = self.operator(tx, name)
+        if operator.state != "active":
+            raise Conflict(f"operator {name} is revoked already")
+        others = tx.execute(
+            "SELECT count(*) FROM operators WHERE class = 'person' AND state = 'active' AND name <> ?", (name,)
+        ).fetchone()[0]
+        if operator.cls == "person" and not others:
+            raise Conflict(f"{name} is the last person who could resume anything; add another operator first")
+        tx.execute("UPDATE operators SET state = ? WHERE name = ?", (_LIFE[operator.state, "revoke"], name))
+        self._end_operator_credentials(tx, name)
+
+    def _end_operator_credentials(self, tx: Tx, name: str) -> None:
+        tx.execute("UPDATE credentials SET revoked_us = ? WHERE operator = ? AND revoked_us IS NULL", (tx.now_us, name))
+
+
+_AGENT = "SELECT id, handle, tier, owner, scopes, hours, caps, state, created_us FROM agents"
+_SESSION = (
+    "SELECT id, agent_id, task, tools, caps, state, opened_by, opened_us, expires_us, ended_us FROM sessions"
+)
+
+
+def _json(value: object) -> str:
+    return orjson.dumps(value, option=orjson.OPT_SORT_KEYS).decode()
+
+
+@lru_cache(maxsize=4096)
+def _caps(text: str) -> Caps:
+    return caps_from_json(orjson.loads(text))
+
+
+@lru_cache(maxsize=4096)
+def _hours(text: str) -> Hours:
+    return hours_from_json(orjson.loads(text))
+
+
+@lru_cache(maxsize=4096)
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(orjson.loads(text))
+
+
+def _agent(row: sqlite3.Row | tuple[object, ...]) -> AgentRow:
+    identifier, handle, tier, owner, scopes, hours, caps, state, created_us = row
+    return AgentRow(
+        identifier,
+        handle,
+        tier,
+        owner,
+        _names(scopes),
+        None if hours is None else _hours(hours),
+        _caps(caps),
+        state,
+        created_us,
+    )
+
+
+def _session(row: sqlite3.Row | tuple[object, ...]) -> SessionRow:
+    identifier, agent_id, task, tools, caps, *rest = row
+    return SessionRow(identifier, agent_id, task, None if tools is None else _names(tools), _caps(caps), *rest)

@@ -1,0 +1,112 @@
+"""What the broker asks of an upstream, and how an upstream says what became of a call.
+
+The one distinction that decides money: `NotSent` (no byte left, so the hold is voided) against `OutcomeUnknown` (it may
+have run, so the hold stays in doubt). Anything the upstream answered in valid JSON-RPC is a plain return value.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol
+
+__all__ = [
+    "Caller",
+    "Isolation",
+    "NotSent",
+    "OutcomeUnknown",
+    "Upstream",
+    "UpstreamCall",
+    "UpstreamError",
+    "UpstreamSpec",
+]
+
+Isolation = Literal["session", "agent", "shared"]
+
+
+class UpstreamError(Exception):
+    """`code` is a refusal code (`upstream.*`), the message is fit for an agent to read: no internals, no secrets."""
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+class NotSent(UpstreamError):
+    """Provably no byte of this call left the process: connection refused, child not started, no free place (R11)."""
+
+
+class OutcomeUnknown(UpstreamError):
+    """Bytes left and no valid answer came back: timeout, lost stream, oversize, malformed, HTTP error status (R10)."""
+
+
+@dataclass(frozen=True, slots=True)
+class UpstreamSpec:
+    """One entry of `upstreams:`; exactly one of `command` (stdio) and `url` (streamable HTTP) is set."""
+
+    name: str
+    command: str | None = None
+    args: tuple[str, ...] = ()
+    env: Mapping[str, str] = field(default_factory=dict)
+    cwd: str | None = None
+    url: str | None = None
+    headers: Mapping[str, str] = field(default_factory=dict)
+    prefix: str | None = None
+    """Prefix of its tools' names; None means the name itself, an empty string means none."""
+    isolation: Isolation = "agent"
+    timeout_s: float = 60.0
+    connect_timeout_s: float = 10.0
+    max_result_bytes: int = 8 * 1024 * 1024
+    max_concurrent: int = 32
+    price: str | None = None
+    """Default price of its tools, as in policies (`"0.05"`); a policy entry wins."""
+    read_only: bool = False
+    disabled: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """On whose behalf: what isolation and fair shares are keyed by."""
+
+    agent_id: str
+    session_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class UpstreamCall:
+    """One `tools/call` on its way out.
+
+    `params` is the raw object that travels on (name already the upstream's own). `before_send` is called synchronously
+    immediately before the first byte leaves and may raise to stop it (R17): then its exception propagates and the call
+    counts as not sent. `on_notification` receives each raw notification that belongs to this call (progress with the
+    caller's own token restored; log messages where they can be attributed), in order, before the result is returned.
+    """
+
+    caller: Caller
+    params: Mapping[str, Any]
+    deadline_s: float
+    before_send: Callable[[], None]
+    on_notification: Callable[[dict[str, Any]], None]
+
+
+class Upstream(Protocol):
+    """A tool adapter. Two kinds ship: `stdio` and `http`."""
+
+    @property
+    def spec(self) -> UpstreamSpec: ...
+
+    async def list_tools(self) -> list[dict[str, Any]]:
+        """Raw tool definitions, all pages. Raises `UpstreamError`."""
+
+    async def call(self, call: UpstreamCall) -> dict[str, Any]:
+        """The raw JSON-RPC answer reduced to `{"result": …}` or `{"error": …}`.
+
+        Raises `NotSent`, `OutcomeUnknown`, or what `before_send` raised. When cancelled from outside, tells the
+        upstream (notification or closed stream) and lets the cancellation through.
+        """
+
+    async def forget(self, caller: Caller, *, session_only: bool) -> None:
+        """Tear down connections and processes that exist for this caller alone (revoke, expiry), within 1 s."""
+
+    async def aclose(self) -> None:
+        """End everything: streams closed, process groups killed and reaped."""

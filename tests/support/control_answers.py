@@ -1,0 +1,154 @@
+"""Results of the control tools as the contract shapes them, with a bad night in them, for the fake endpoint."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+__all__ = ["NOW", "all_answers", "ago", "money", "status"]
+
+NOW = datetime.now(UTC)
+
+
+def ago(**spans: float) -> str:
+    """A stamp so long before now; negative spans lie ahead."""
+    return (NOW - timedelta(**spans)).isoformat().replace("+00:00", "Z")
+
+
+def money(text: str) -> dict[str, Any]:
+    return {"micros": round(float(text) * 1_000_000), "text": f"{text} USD"}
+
+
+HALT = {
+    "target": "research-bot",
+    "scope": "agent",
+    "code": "budget.day_exceeded",
+    "text": "day cap 5.00 USD, spent 4.98, this call 0.05: payments__charge in session ses_7Kq2 was refused",
+    "by": "cap day",
+    "since": ago(minutes=12),
+}
+
+
+def status() -> dict[str, Any]:
+    def agent(name: str, tier: str, state: str, running: int, spent: str, cap: str, held: str) -> dict[str, Any]:
+        return {
+            "agent": name, "tier": tier, "state": state, "sessions_open": running + 1, "running": running,
+            "spent_day": money(spent), "cap_day": money(cap), "held": money(held),
+        }  # fmt: skip
+
+    return {
+        "now": ago(),
+        "uptime_s": 22_333.5,
+        "version": "0.1.0",
+        "policy": {"version": 7, "mode": "enforce", "problems": []},
+        "ready": True,
+        "halts": [HALT],
+        "agents": [
+            agent("research-bot", "experimental", "halted", 1, "4.98", "5.00", "0.00"),
+            agent("billing", "production", "active", 2, "118.40", "250.00", "12.50"),
+            agent("nightly-report-and-summary-agent", "staging", "active", 0, "0.00", "50.00", "0.00"),
+        ],
+        "in_doubt": {"count": 2, "amount": money("1.30"), "oldest_at": ago(minutes=14)},
+        "alerts": {"backlog": 1, "oldest_at": ago(minutes=3), "failed": 0},
+        "upstreams": [
+            {"name": "payments", "kind": "mcp", "state": "ready", "tools": 12},
+            {"name": "git", "kind": "mcp", "state": "failed", "tools": 0, "detail": "exited with 1, restarts in 8 s"},
+        ],
+        "store": {"events": 12_345, "size_bytes": 34_100_000, "queue": 0},
+    }
+
+
+SESSION = {
+    "session": "ses_7Kq2xYz",
+    "agent": "research-bot",
+    "task": "summarise ticket 4711 and pay the invoice that hangs from it",
+    "state": "halted",
+    "opened_at": ago(hours=6),
+    "expires_at": ago(hours=-2),
+    "spent": money("0.47"),
+    "held": money("0.05"),
+    "cap": money("0.50"),
+    "calls": 41,
+    "running": 1,
+}
+BALANCES = [
+    {"cap": "task", "limit": money("0.50"), "settled": money("0.47"), "held": money("0.05"),
+     "in_doubt": money("0.00"), "remaining": money("-0.02")},
+    {"cap": "day", "limit": money("5.00"), "settled": money("4.98"), "held": money("0.00"),
+     "in_doubt": money("0.00"), "remaining": money("0.02"), "resets_at": ago(hours=-3)},
+    {"cap": "calls", "limit": 50, "settled": 40, "held": 1, "in_doubt": 0, "remaining": 9},
+]  # fmt: skip
+EVENTS = [
+    {"seq": 811, "at": ago(minutes=13), "kind": "call.succeeded", "actor": "research-bot", "agent": "research-bot",
+     "session": "ses_7Kq2xYz", "call": "call_9fX", "tool": "payments__charge", "upstream": "payments",
+     "amount": money("0.05")},
+    {"seq": 812, "at": ago(minutes=12), "kind": "agent.halted", "actor": "cap day", "agent": "research-bot",
+     "session": None, "call": None, "tool": None, "upstream": None, "reasons": [{"code": "budget.day_exceeded"}]},
+]  # fmt: skip
+ALERT = {
+    "id": "alt_1", "at": ago(minutes=12), "kind": "agent.halted", "agent": "research-bot", "session": "ses_7Kq2xYz",
+    "summary": "research-bot stopped itself: day cap 5.00 USD, spent 4.98",
+    "deliveries": [
+        {"channel": "slack-ops", "state": "delivered", "attempts": 1},
+        {"channel": "pagerduty", "state": "retrying", "attempts": 3, "last_error": "HTTP 503"},
+    ],
+}  # fmt: skip
+IN_DOUBT = {
+    "call": "call_9fX", "agent": "research-bot", "session": "ses_7Kq2xYz", "tool": "payments__charge",
+    "amount": money("0.30"), "since": ago(minutes=14), "age_s": 840.0, "charges_at": ago(hours=-1),
+    "why": "the connection broke after the request was sent",
+}  # fmt: skip
+
+
+def _tools() -> dict[str, Any]:
+    def tool(name: str, price: str | None, matched: str | None) -> dict[str, Any]:
+        upstream, _, own = name.partition("__")
+        return {"tool": name, "upstream": upstream, "upstream_tool": own, "price": price, "matched_by": matched,
+                "shared_credential": upstream == "payments", "description": f"What {own} does, told at some length."}  # fmt: skip
+
+    tools = [tool("payments__charge", "from amount", "tools.yaml:12"), tool("git__log", None, None)]
+    return {"tools": tools, "upstreams": status()["upstreams"]}
+
+
+def all_answers() -> dict[str, Any]:
+    """An answer for every control tool."""
+    detail = {"tools": ["payments__*"], "caps": {"task": money("0.50"), "calls": 50}, "halt": HALT,
+              "balances": BALANCES, "last_actions": EVENTS}  # fmt: skip
+    agent = {"agent": "research-bot", "tier": "experimental", "owner": "anna", "state": "halted", "sessions_open": 1,
+             "spent_day": money("4.98"), "cap_day": money("5.00")}  # fmt: skip
+    hours = {"days": "mon-fri", "from": "08:00", "to": "18:00", "time_zone": "Europe/Berlin"}
+    return {
+        "status": status(),
+        "revoke": {"target": "research-bot", "kind": "agent", "sessions": ["ses_7Kq2xYz", "ses_8Lm3"],
+                   "calls_cancelled": 3, "already": False, "at": ago()},
+        "halt": {"target": "research-bot", "scope": "agent", "calls_cancelled": 1, "already": False, "at": ago()},
+        "resume": {"target": "research-bot", "scope": "agent", "was": HALT, "allowance": money("0.50"), "at": ago()},
+        "add_agent": {"agent": "research-bot", "tier": "experimental", "owner": "anna", "token": "hl_a_once"},
+        "list_agents": {"agents": [agent]},
+        "show_agent": {**agent, "scopes": ["reading"], "hours": hours, "caps": {"day": money("5.00")}, "halt": HALT,
+                       "sessions": [SESSION], "balances": BALANCES, "last_actions": EVENTS},
+        "reissue_agent": {"agent": "research-bot", "token": "hl_a_again"},
+        "open_session": {"session": "ses_new", "agent": "research-bot", "tier": "experimental", "task": "t",
+                         "token": "hl_s_once", "expires_at": ago(hours=-8), "caps": {"task": money("0.50")},
+                         "tools": ["search__*"]},
+        "list_sessions": {"sessions": [SESSION]},
+        "show_session": {**SESSION, **detail},
+        "query_audit": {"events": EVENTS},
+        "list_in_doubt": {"calls": [IN_DOUBT]},
+        "resolve_in_doubt": lambda given: {"call": given["call"], "outcome": given["outcome"], "amount": money("0.30")},
+        "list_alerts": {"alerts": [ALERT]},
+        "list_tools": _tools(),
+        "import_tools": {"written": "policies/tools.yaml", "tools": ["git__log", "git__diff"]},
+        "explain_decision": {
+            "decision": "deny", "amount": money("1.20"),
+            "reasons": [{"code": "charge.too_large", "text": "1.20 USD is more than 1.00 a call", "facts": {},
+                         "retryable": False}],
+            "rules": [{"rule": "per_call", "where": "tiers.yaml:12", "spoke": "deny", "text": "at most 1.00 a call"},
+                      {"rule": "scope", "where": "tiers.yaml:4", "spoke": "allow", "text": "payments__*"}],
+        },
+        "reload_policy": {"version": 8, "changed": True},
+        "add_operator": {"operator": "anna", "token": "hl_o_once"},
+        "rotate_operator": {"operator": "anna", "token": "hl_o_again"},
+        "revoke_operator": {"operator": "anna"},
+        "list_operators": {"operators": [{"name": "anna", "class": "person", "created_at": ago(days=3), "state": "active"}]},
+    }  # fmt: skip
