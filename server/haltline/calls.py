@@ -1,0 +1,126 @@
+"""The calls that are running now: each with a scope to cancel it, indexed by whom it belongs to (R17).
+
+Lives on the event loop alone. A call is registered before its first transaction, bound to its agent when that transaction
+is committed, and `stop` is run from the commit of whatever stops it: the writer hands commits over in their order, so a
+stop sees every call admitted before it, and every call after it finds the halt or the revocation in the database.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from typing import TYPE_CHECKING
+
+import anyio
+
+from haltline.identity import new_id
+
+if TYPE_CHECKING:
+    from haltline.policy.model import Reason
+
+__all__ = ["Running", "RunningCalls", "StoppedCall"]
+
+
+class StoppedCall(Exception):  # noqa: N818 - not an error: a person said so
+    """Raised where a first byte would have left, or a result would have been delivered, after a stop."""
+
+
+class Running:
+    """One call from before its first transaction until its outcome is recorded."""
+
+    __slots__ = ("agent_id", "id", "scope", "sent", "session_id", "stopped")
+
+    def __init__(self) -> None:
+        self.id = new_id("call")
+        self.scope = anyio.CancelScope()
+        self.agent_id: str | None = None
+        self.session_id: str | None = None
+        self.stopped: Reason | None = None
+        """Why nothing more may be sent or delivered for it."""
+        self.sent = False
+
+    def before_send(self) -> None:
+        """Immediately before the first byte leaves: raises StoppedCall if it may not; from here on it may have run."""
+        if self.stopped is not None or self.scope.cancel_called:
+            raise StoppedCall
+        self.sent = True
+
+    def stop(self, reason: Reason) -> bool:
+        """Withhold whatever comes of it and cancel it. False if it was stopped before."""
+        if self.stopped is not None:
+            return False
+        self.stopped = reason
+        self.scope.cancel()
+        return True
+
+    def cancel(self) -> None:
+        """Its own caller no longer wants it."""
+        self.scope.cancel()
+
+
+class RunningCalls:
+    """The index. Every method is synchronous but `ended`, and runs on the event loop."""
+
+    def __init__(self) -> None:
+        self._calls: dict[str, Running] = {}
+        self._by_agent: dict[str, set[str]] = {}
+        self._idle = anyio.Event()
+
+    def __len__(self) -> int:
+        return len(self._calls)
+
+    def open(self) -> Running:
+        call = Running()
+        self._calls[call.id] = call
+        return call
+
+    def bind(self, call: Running, agent_id: str, session_id: str) -> None:
+        """Whose call it is, known once its first transaction is committed."""
+        call.agent_id, call.session_id = agent_id, session_id
+        self._by_agent.setdefault(agent_id, set()).add(call.id)
+
+    def close(self, call: Running) -> None:
+        """Its outcome is recorded and delivered or withheld."""
+        self._calls.pop(call.id, None)
+        mine = self._by_agent.get(call.agent_id or "")
+        if mine is not None:
+            mine.discard(call.id)
+            if not mine:
+                del self._by_agent[call.agent_id or ""]
+        if not self._calls:
+            self._idle.set()
+            self._idle = anyio.Event()
+
+    def running_of(self, agent_id: str) -> int:
+        return len(self._by_agent.get(agent_id, ()))
+
+    def stop(
+        self,
+        *,
+        reason: Reason,
+        session_ids: Collection[str] = (),
+        agent_id: str | None = None,
+        everything: bool = False,
+    ) -> int:
+        """Stop the calls of these sessions, of this agent, or all. When it returns, no send and no delivery can start.
+
+        Returns how many it stopped.
+        """
+        wanted = [
+            call
+            for call in self._candidates(agent_id, everything=everything, sessions=bool(session_ids))
+            if everything or call.agent_id == agent_id or call.session_id in session_ids
+        ]
+        return sum(call.stop(reason) for call in wanted)
+
+    def _candidates(self, agent_id: str | None, *, everything: bool, sessions: bool) -> Iterator[Running]:
+        if everything or sessions:
+            yield from list(self._calls.values())
+        elif agent_id is not None:
+            yield from [self._calls[call_id] for call_id in self._by_agent.get(agent_id, ())]
+
+    async def ended(self, timeout_s: float) -> bool:
+        """Wait until nothing runs; False when `timeout_s` is over first."""
+        with anyio.move_on_after(timeout_s):
+            while self._calls:
+                await self._idle.wait()
+        return not self._calls
