@@ -17,8 +17,8 @@ __all__ = [
     "Allow",
     "CapKind",
     "Caps",
-    "Deny",
     "Decision",
+    "Deny",
     "Facts",
     "Halt",
     "HaltFact",
@@ -29,6 +29,7 @@ __all__ = [
     "ToolCall",
     "Usage",
 ]
+
 
 class CapKind(StrEnum):
     """The caps a call is measured against. Only task, hour, day and calls halt (R3)."""
