@@ -135,6 +135,7 @@ CREATE INDEX payloads_by_seq ON payloads (seq);
 
 CREATE TABLE alerts (
     id         INTEGER PRIMARY KEY,
+    public_id  TEXT NOT NULL UNIQUE,
     event_seq  INTEGER NOT NULL REFERENCES events (seq),
     at_us      INTEGER NOT NULL,
     kind       TEXT NOT NULL,
@@ -142,14 +143,20 @@ CREATE TABLE alerts (
     session_id TEXT,
     body       BLOB NOT NULL
 ) STRICT;
+
+-- One row per alert and channel. Within a lane (an agent) a channel gets them one after the other.
 CREATE TABLE deliveries (
     id         INTEGER PRIMARY KEY,
     alert_id   INTEGER NOT NULL REFERENCES alerts (id),
     channel    TEXT NOT NULL,
+    lane       TEXT NOT NULL,
     state      TEXT NOT NULL DEFAULT 'pending' CHECK (state IN ('pending', 'delivered', 'parked')),
     attempts   INTEGER NOT NULL DEFAULT 0,
     next_us    INTEGER NOT NULL,
     last_error TEXT,
-    ended_us   INTEGER
+    ended_us   INTEGER,
+    CHECK ((state = 'pending') = (ended_us IS NULL))
 ) STRICT;
-CREATE INDEX deliveries_due ON deliveries (channel, id) WHERE state = 'pending';
+CREATE INDEX deliveries_by_alert ON deliveries (alert_id);
+CREATE INDEX deliveries_waiting ON deliveries (channel, lane, id) WHERE state = 'pending';
+CREATE INDEX deliveries_parked ON deliveries (alert_id) WHERE state = 'parked';
