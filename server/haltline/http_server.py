@@ -1,0 +1,102 @@
+"""Serving the two listeners: sockets, TLS, and which path leads where. Knows no MCP method.
+
+Agents reach `/mcp` on the one; operators reach `/mcp`, `/healthz` and `/readyz` on the other. Neither credential class is
+valid on the other listener; that is decided by the faces.
+"""
+
+from __future__ import annotations
+
+import socket
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import uvicorn
+
+from haltline.errors import ConfigError
+from haltline.wire.http import Receive, Scope, Send, send_reply
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Iterator, Mapping
+
+    from haltline.listeners import Listener
+
+    Asgi = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+__all__ = ["Routes", "Server", "bind", "text_route", "url_of"]
+
+KEEP_ALIVE_S = 75
+"""Longer than clients keep idle connections, so that it is they who close them."""
+BACKLOG = 1024
+
+
+class Routes:
+    """A plain ASGI application: exact paths, everything else is 404."""
+
+    def __init__(self, routes: Mapping[str, Asgi]) -> None:
+        self._routes = routes
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            return
+        route = self._routes.get(scope["path"])
+        if route is None:
+            await send_reply(send, 404, f"not here; try {', '.join(self._routes)}\n".encode())
+        else:
+            await route(scope, receive, send)
+
+
+def text_route(answer: Callable[[], tuple[int, str]]) -> Asgi:
+    """A route that says one word, without a credential and so without detail."""
+
+    async def respond(scope: Scope, receive: Receive, send: Send) -> None:
+        del receive
+        status, text = answer() if scope["method"] in {"GET", "HEAD"} else (405, "GET only")
+        await send_reply(send, status, f"{text}\n".encode())
+
+    return respond
+
+
+def bind(listener: Listener, key: str) -> socket.socket:
+    """A listening socket. Raises ConfigError that says what to do when the address cannot be had."""
+    try:
+        family = socket.AF_INET6 if ":" in listener.host else socket.AF_INET
+        bound = socket.create_server((listener.host, listener.port), family=family, backlog=BACKLOG)
+    except OSError as error:
+        where = f"{listener.host}:{listener.port}"
+        raise ConfigError(
+            f"cannot listen on {where} for {key}: {error.strerror or error}; stop what is using it, or choose another "
+            f"address with --{key} HOST:PORT or in haltline.yaml"
+        ) from error
+    bound.setblocking(False)
+    return bound
+
+
+def url_of(listener: Listener, bound: socket.socket) -> str:
+    host = f"[{listener.host}]" if ":" in listener.host else listener.host
+    return f"{'https' if listener.tls_cert else 'http'}://{host}:{bound.getsockname()[1]}"
+
+
+class Server(uvicorn.Server):
+    """A uvicorn server that leaves signals to the process and ends when told to."""
+
+    def __init__(self, routes: Routes, listener: Listener) -> None:
+        super().__init__(
+            uvicorn.Config(
+                routes,  # type: ignore[arg-type]  # uvicorn's ASGI types are narrower than ASGI
+                lifespan="off",
+                http="httptools",
+                ws="none",
+                log_config=None,
+                access_log=False,
+                server_header=False,
+                proxy_headers=listener.behind_proxy,
+                timeout_keep_alive=KEEP_ALIVE_S,
+                timeout_graceful_shutdown=2,
+                ssl_certfile=str(listener.tls_cert) if listener.tls_cert else None,
+                ssl_keyfile=str(listener.tls_key) if listener.tls_key else None,
+            )
+        )
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield

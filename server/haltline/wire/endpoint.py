@@ -1,0 +1,337 @@
+"""One MCP endpoint over streamable HTTP for both eras: the handshake (2024-11-05 … 2025-11-25) and 2026-07-28.
+
+Owns what is the same for every face: who may connect, strict parsing, headers against body, negotiation, cancelling,
+request ids in flight. What methods mean is the face's. The rules of 2026-07-28 headers are the SDK's own functions.
+"""
+
+from __future__ import annotations
+
+import uuid
+from typing import TYPE_CHECKING, Any, Protocol
+
+import anyio
+import structlog
+from mcp.shared.inbound import (
+    ERROR_CODE_HTTP_STATUS,
+    InboundLadderRejection,
+    classify_inbound_request,
+    find_duplicated_routing_header,
+    validate_mcp_param_headers,
+)
+from mcp_types import PROTOCOL_VERSION_META_KEY, SERVER_INFO_META_KEY
+from mcp_types.jsonrpc import HEADER_MISMATCH
+from mcp_types.version import HANDSHAKE_PROTOCOL_VERSIONS, LATEST_HANDSHAKE_VERSION, MODERN_PROTOCOL_VERSIONS
+
+from haltline.wire import messages, strict_json
+from haltline.wire.http import JSON, BadRequest, Receive, Scope, Send, accepts, fold, read_body, send_reply
+from haltline.wire.messages import Answer, Message, Unauthorized
+from haltline.wire.reply import Reply
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from haltline.wire.guard import Guard
+    from haltline.wire.sessions import SessionIds
+
+__all__ = ["MAX_BODY_BYTES", "Endpoint", "Exchange", "Face"]
+
+MAX_BODY_BYTES = 4 * 1024 * 1024
+VERSIONS = (*MODERN_PROTOCOL_VERSIONS, *reversed(HANDSHAKE_PROTOCOL_VERSIONS))
+log = structlog.get_logger(__name__)
+
+
+class Exchange:
+    """One request on its way: what was asked, by which token, and how to answer."""
+
+    __slots__ = ("headers", "id", "method", "modern", "on_cancel", "params", "reply", "session_key", "source", "token")
+
+    def __init__(
+        self, message: Message, reply: Reply, *, headers: dict[str, str], modern: bool, token: str | None, source: str
+    ) -> None:
+        assert message.id is not None
+        assert message.method is not None
+        self.id = message.id
+        self.method = message.method
+        self.params = message.params
+        self.reply = reply
+        self.headers = headers
+        self.modern = modern
+        self.token = token
+        self.source = source
+        """The peer's address."""
+        self.session_key = "" if modern else headers.get("mcp-session-id", "")
+        """The MCP session of the handshake era, verified; empty at 2026-07-28."""
+        self.on_cancel: Callable[[], None] | None = None
+        """Set by the face: called when the caller cancels, or, at 2026-07-28, goes away."""
+
+    def notify(self, message: dict[str, Any]) -> None:
+        self.reply.notify(message)
+
+    def cancel(self) -> None:
+        if self.on_cancel is not None:
+            self.on_cancel()
+
+
+class Face(Protocol):
+    """What an endpoint serves. Two exist: the agents' and the operators'."""
+
+    name: str
+    version: str
+    instructions: str
+
+    @property
+    def capabilities(self) -> dict[str, Any]: ...
+
+    async def admit(self, token: str | None, source: str) -> Unauthorized | None:
+        """Whether this token may connect at all; asked for every message that `handle` does not get."""
+
+    async def handle(self, exchange: Exchange) -> Answer | Unauthorized | None:
+        """The answer; None: no such method, or already answered through `exchange.reply`. Authenticates by itself."""
+
+    def input_schema(self, tool: str) -> Any:
+        """The schema against which `Mcp-Param-*` headers are checked, None if there is no such tool."""
+
+
+class Endpoint:
+    """A plain ASGI application for one path."""
+
+    def __init__(self, face: Face, guard: Guard, sessions: SessionIds) -> None:
+        self._face = face
+        self._guard = guard
+        self._sessions = sessions
+        self._in_flight: dict[tuple[str, int | str], Exchange] = {}
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        headers = fold(scope["headers"])
+        try:
+            await self._serve(scope, headers, receive, send)
+        except BadRequest as bad:
+            await _send_error(send, bad.status, messages.INVALID_REQUEST, bad.text)
+        except strict_json.BadJson as bad:
+            await _send_error(send, 400, messages.PARSE_ERROR, str(bad))
+
+    async def _serve(self, scope: Scope, headers: dict[str, str], receive: Receive, send: Send) -> None:
+        refused = self._guard.refusal(headers.get("host"), headers.get("origin"))
+        if refused is not None:
+            await send_reply(send, 403, refused.encode())
+            return
+        source = scope["client"][0] if scope.get("client") else "local"
+        if scope["method"] == "POST":
+            await self._post(scope, headers, source, receive, send)
+        elif scope["method"] == "DELETE":
+            await self._delete(headers, source, send)
+        else:
+            await send_reply(send, 405, headers=[(b"allow", b"POST, DELETE")])
+
+    async def _delete(self, headers: dict[str, str], source: str, send: Send) -> None:
+        """The end of a handshake-era session, which is nothing but its id."""
+        token = bearer(headers)
+        denied = await self._face.admit(token, source)
+        if denied is not None:
+            await _send_unauthorized(send, denied)
+            return
+        session_id = headers.get("mcp-session-id", "")
+        known = self._sessions.valid(session_id, token)
+        if known:
+            self._sessions.end(session_id)
+        await send_reply(send, 204 if known else 404)
+
+    async def _post(
+        self, scope: Scope, headers: dict[str, str], source: str, receive: Receive, send: Send
+    ) -> None:
+        if headers.get("content-type", "").split(";")[0].strip().lower() != "application/json":
+            raise BadRequest(415, "send Content-Type: application/json")
+        json, stream = accepts(headers.get("accept", ""))
+        if not json and not stream:
+            raise BadRequest(406, "accept application/json and text/event-stream")
+        body = await read_body(receive, max_bytes=MAX_BODY_BYTES, declared=headers.get("content-length"))
+        message = messages.read(strict_json.parse(body))
+        if isinstance(message, str):
+            raise BadRequest(400, message)
+        modern = _is_modern(headers, message)
+        token = bearer(headers)
+        if message.id is None or message.method is None:
+            await self._notification(message, headers, token, source, send)
+            return
+        reply = Reply(send, message.id, json=json, stream=stream)
+        exchange = Exchange(message, reply, headers=headers, modern=modern, token=token, source=source)
+        rejected = self._modern_rejection(scope, exchange) if modern else self._handshake_rejection(exchange)
+        if rejected is not None:
+            await reply.answer(messages.error(rejected.code, rejected.message, rejected.data), _status(rejected.code))
+            return
+        if not modern and not self._session_known(exchange):
+            await send_reply(send, 404, b"this MCP session has ended; send initialize again")
+            return
+        await self._answer(exchange, receive, send)
+
+    # checks before anything is decided
+
+    def _modern_rejection(self, scope: Scope, exchange: Exchange) -> InboundLadderRejection | None:
+        lines = ((name.decode("latin-1"), value.decode("latin-1")) for name, value in scope["headers"])
+        duplicated = find_duplicated_routing_header(lines)
+        if duplicated is not None:
+            return InboundLadderRejection(HEADER_MISMATCH, f"{duplicated} header appears more than once")
+        body = {"method": exchange.method, "params": exchange.params}
+        verdict = classify_inbound_request(body, headers=exchange.headers)
+        if isinstance(verdict, InboundLadderRejection):
+            return verdict
+        return self._mirrored_arguments(exchange)
+
+    def _mirrored_arguments(self, exchange: Exchange) -> InboundLadderRejection | None:
+        """`Mcp-Param-*` headers must say what the body says: something in front may have routed on them."""
+        name, arguments = exchange.params.get("name"), exchange.params.get("arguments") or {}
+        if exchange.method != "tools/call" or not isinstance(name, str) or not isinstance(arguments, dict):
+            return None
+        schema = self._face.input_schema(name)
+        return None if schema is None else validate_mcp_param_headers(schema, arguments, exchange.headers)
+
+    @staticmethod
+    def _handshake_rejection(exchange: Exchange) -> InboundLadderRejection | None:
+        version = exchange.headers.get("mcp-protocol-version")
+        if version is None or version in HANDSHAKE_PROTOCOL_VERSIONS:
+            return None
+        known = ", ".join(VERSIONS)
+        return InboundLadderRejection(messages.INVALID_REQUEST, f"MCP-Protocol-Version {version[:40]} is not one of {known}")
+
+    def _session_known(self, exchange: Exchange) -> bool:
+        if exchange.method == "initialize":
+            exchange.session_key = ""
+            return True
+        return not exchange.session_key or self._sessions.valid(exchange.session_key, exchange.token)
+
+    # answering
+
+    async def _answer(self, exchange: Exchange, receive: Receive, send: Send) -> None:
+        key = (exchange.session_key, exchange.id)
+        if exchange.session_key and key in self._in_flight:
+            text = f"request id {exchange.id!r} is still being answered; use a new one"
+            await exchange.reply.answer(messages.error(messages.INVALID_REQUEST, text))
+            return
+        if exchange.session_key:
+            self._in_flight[key] = exchange
+        try:
+            await self._answer_watching(exchange, receive, send)
+        finally:
+            if exchange.session_key:
+                self._in_flight.pop(key, None)
+
+    async def _answer_watching(self, exchange: Exchange, receive: Receive, send: Send) -> None:
+        if exchange.method != "tools/call":
+            await self._conclude(exchange, await self._handled(exchange), send)
+            return
+        async with anyio.create_task_group() as tasks:
+            exchange.reply.attach(tasks)
+            if exchange.modern:  # in the handshake era a lost connection does not cancel (2025-11-25, transports)
+                tasks.start_soon(_watch, receive, exchange)
+            await self._conclude(exchange, await self._handled(exchange), send)
+            tasks.cancel_scope.cancel()
+
+    async def _handled(self, exchange: Exchange) -> Answer | Unauthorized | None:
+        try:
+            own = await self._own(exchange)
+            return own if own is not None else await self._face.handle(exchange)
+        except Exception as error:  # noqa: BLE001 - the boundary: no text of ours reaches a caller
+            reference = uuid.uuid4().hex[:12]
+            log.error("request_failed", method=exchange.method, reference=reference, exc_info=error)
+            return messages.error(messages.INTERNAL_ERROR, f"internal error {reference}; the operator's log says more")
+
+    async def _conclude(self, exchange: Exchange, answer: Answer | Unauthorized | None, send: Send) -> None:
+        if exchange.reply.answered:
+            return
+        if isinstance(answer, Unauthorized):
+            await _send_unauthorized(send, answer)
+            return
+        if answer is None:
+            answer = messages.error(messages.METHOD_NOT_FOUND, f"{exchange.method[:80]} is not a method of this server")
+        code = answer["error"]["code"] if "error" in answer else None
+        await exchange.reply.answer(answer, _status(code) if exchange.modern else 200)
+
+    async def _own(self, exchange: Exchange) -> Answer | Unauthorized | None:
+        """The methods that every server has; None for the face's."""
+        name = "server/discover" if exchange.modern else "initialize"
+        if exchange.method not in {name, "ping"} or (exchange.modern and exchange.method == "ping"):
+            return None
+        denied = await self._face.admit(exchange.token, exchange.source)
+        if denied is not None:
+            return denied
+        if exchange.method == "ping":
+            return messages.result({})
+        return messages.result(self._discovered() if exchange.modern else self._initialized(exchange))
+
+    def _initialized(self, exchange: Exchange) -> dict[str, Any]:
+        asked = exchange.params.get("protocolVersion")
+        session_id = self._sessions.issue(exchange.token)
+        exchange.reply.headers.append((b"mcp-session-id", session_id.encode()))
+        return {
+            "protocolVersion": asked if asked in HANDSHAKE_PROTOCOL_VERSIONS else LATEST_HANDSHAKE_VERSION,
+            "capabilities": self._face.capabilities,
+            "serverInfo": self._server_info(),
+            "instructions": self._face.instructions,
+        }
+
+    def _discovered(self) -> dict[str, Any]:
+        return {
+            "resultType": "complete",
+            "supportedVersions": list(VERSIONS),
+            "capabilities": self._face.capabilities,
+            "instructions": self._face.instructions,
+            "ttlMs": 0,
+            "cacheScope": "private",
+            "_meta": {SERVER_INFO_META_KEY: self._server_info()},
+        }
+
+    def _server_info(self) -> dict[str, str]:
+        return {"name": self._face.name, "title": "Haltline", "version": self._face.version}
+
+    async def _notification(
+        self, message: Message, headers: dict[str, str], token: str | None, source: str, send: Send
+    ) -> None:
+        denied = await self._face.admit(token, source)
+        if denied is not None:
+            await _send_unauthorized(send, denied)
+            return
+        session_key = headers.get("mcp-session-id", "")
+        if session_key and not self._sessions.valid(session_key, token):
+            await send_reply(send, 404, b"this MCP session has ended; send initialize again")
+            return
+        if message.method == "notifications/cancelled" and session_key:
+            wanted = message.params.get("requestId")
+            running = self._in_flight.get((session_key, wanted)) if isinstance(wanted, int | str) else None
+            if running is not None:
+                running.cancel()
+        await send_reply(send, 202)
+
+
+def bearer(headers: dict[str, str]) -> str | None:
+    """The token of an Authorization header; a token anywhere else is not read."""
+    scheme, _, token = headers.get("authorization", "").partition(" ")
+    return token.strip() if scheme.lower() == "bearer" and token.strip() else None
+
+
+def _is_modern(headers: dict[str, str], message: Message) -> bool:
+    if headers.get("mcp-protocol-version") in MODERN_PROTOCOL_VERSIONS:
+        return True
+    meta = message.params.get("_meta")
+    return isinstance(meta, dict) and PROTOCOL_VERSION_META_KEY in meta
+
+
+def _status(code: int | None) -> int:
+    return 200 if code is None else ERROR_CODE_HTTP_STATUS.get(code, 200)
+
+
+async def _watch(receive: Receive, exchange: Exchange) -> None:
+    """At 2026-07-28 a caller cancels by closing its connection."""
+    while (await receive())["type"] != "http.disconnect":
+        pass
+    exchange.cancel()
+
+
+async def _send_error(send: Send, status: int, code: int, text: str) -> None:
+    body = strict_json.dumps({"jsonrpc": "2.0", "id": None, **messages.error(code, text)})
+    await send_reply(send, status, body, kind=JSON)
+
+
+async def _send_unauthorized(send: Send, denied: Unauthorized) -> None:
+    challenge = f'Bearer realm="haltline", error="invalid_token", error_description="{denied.code}"'
+    body = strict_json.dumps({"error": denied.code, "error_description": denied.text})
+    await send_reply(send, 401, body, kind=JSON, headers=[(b"www-authenticate", challenge.encode())])

@@ -1,0 +1,35 @@
+"""Which Host and Origin headers a listener answers to: exact, parsed values, an empty list admits none (DNS rebinding).
+
+The MCP specification asks for it of every local server; prefix matches have been bypassed before (promises, row 32).
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+__all__ = ["Guard"]
+
+_HOST = re.compile(r"(?P<name>\[[0-9a-f:.]+\]|[a-z0-9]([a-z0-9.-]*[a-z0-9])?)(:(?P<port>[0-9]{1,5}))?")
+_ORIGIN = re.compile(r"https?://(?P<host>[^/?#@\s]+)")
+_LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
+
+
+class Guard:
+    """`refusal` says why a request may not be answered, None when it may."""
+
+    def __init__(self, host: str, port: int, *, hosts: Iterable[str], origins: Iterable[str]) -> None:
+        own = f"[{host}]" if ":" in host else host
+        names = {own, *_LOOPBACK} if own in _LOOPBACK else {own}
+        self._hosts = {f"{name}:{port}".lower() for name in names} | {name.lower() for name in hosts}
+        self._origins = {origin.lower() for origin in origins}
+
+    def refusal(self, host: str | None, origin: str | None) -> str | None:
+        if host is None or _HOST.fullmatch(host.lower()) is None or host.lower() not in self._hosts:
+            return "this listener does not answer to that Host; add it to allowed_hosts in haltline.yaml"
+        if origin is not None and (_ORIGIN.fullmatch(origin.lower()) is None or origin.lower() not in self._origins):
+            return "this Origin may not call this listener; add it to allowed_origins in haltline.yaml"
+        return None

@@ -1,0 +1,77 @@
+"""Small HTTP pieces over plain ASGI: headers, bounded bodies, one-shot replies. Knows no JSON-RPC."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterable, MutableMapping
+from typing import Any
+
+import anyio
+
+__all__ = ["BODY_TIMEOUT_S", "BadRequest", "Receive", "Scope", "Send", "accepts", "fold", "read_body", "send_reply"]
+
+Scope = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+Headers = Iterable[tuple[bytes, bytes]]
+
+BODY_TIMEOUT_S = 30.0
+JSON = b"application/json"
+STREAM = b"text/event-stream"
+
+
+class BadRequest(Exception):  # noqa: N818 - an answer, not a failure of ours
+    """A request that gets `status` and a sentence."""
+
+    def __init__(self, status: int, text: str) -> None:
+        super().__init__(text)
+        self.status = status
+        self.text = text
+
+
+def fold(headers: Headers) -> dict[str, str]:
+    """Lower-case names to values; of a repeated header the first counts (routing headers are refused when repeated)."""
+    folded: dict[str, str] = {}
+    for name, value in headers:
+        folded.setdefault(name.decode("latin-1").lower(), value.decode("latin-1"))
+    return folded
+
+
+def accepts(header: str) -> tuple[bool, bool]:
+    """Whether an Accept header takes (JSON, an event stream). RFC 9110: an absent header takes anything."""
+    kinds = {part.split(";")[0].strip().lower() for part in header.split(",")} if header else {"*/*"}
+    anything = "*/*" in kinds
+    return anything or bool({"application/json", "application/*"} & kinds), anything or bool(
+        {"text/event-stream", "text/*"} & kinds
+    )
+
+
+async def read_body(receive: Receive, *, max_bytes: int, declared: str | None) -> bytes:
+    """The whole body. Raises BadRequest when it is too large, too slow or broken off."""
+    if declared is not None and declared.isdigit() and int(declared) > max_bytes:
+        raise BadRequest(413, f"the body is larger than {max_bytes} bytes")
+    chunks: list[bytes] = []
+    total = 0
+    with anyio.move_on_after(BODY_TIMEOUT_S):
+        while True:
+            message = await receive()
+            if message["type"] == "http.disconnect":
+                raise BadRequest(400, "the body broke off")
+            chunk = message.get("body", b"")
+            total += len(chunk)
+            if total > max_bytes:
+                raise BadRequest(413, f"the body is larger than {max_bytes} bytes")
+            chunks.append(chunk)
+            if not message.get("more_body"):
+                return b"".join(chunks)
+    raise BadRequest(408, f"the body did not arrive within {BODY_TIMEOUT_S:g} s")
+
+
+async def send_reply(
+    send: Send, status: int, body: bytes = b"", *, kind: bytes = b"text/plain; charset=utf-8", headers: Headers = ()
+) -> None:
+    """A whole reply at once."""
+    lines = [(b"content-length", str(len(body)).encode()), *headers]
+    if body:
+        lines.append((b"content-type", kind))
+    await send({"type": "http.response.start", "status": status, "headers": lines})
+    await send({"type": "http.response.body", "body": body})

@@ -1,0 +1,100 @@
+"""The reply to one MCP request: plain JSON, or an event stream from the first notification on.
+
+Notifications of a call arrive before its result and in their order; a reader that is too slow for them loses the newest,
+never the result. Knows nothing of what is in them.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import anyio
+
+from haltline.wire.http import JSON, STREAM, Send, send_reply
+from haltline.wire.strict_json import dumps
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from anyio.abc import TaskGroup
+    from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
+
+    from haltline.wire.messages import Answer
+
+__all__ = ["Reply"]
+
+_NOTICES_MAX = 1_000
+"""Notifications that wait for a slow reader; a result never waits behind more than these."""
+
+
+class Reply:
+    """Answers exactly once. `tasks` runs the pump that carries notifications while the request is worked on."""
+
+    def __init__(self, send: Send, identifier: int | str, *, json: bool, stream: bool) -> None:
+        self._send = send
+        self._id = identifier
+        self._json = json
+        self._stream = stream
+        self._tasks: TaskGroup | None = None
+        self._notices: MemoryObjectSendStream[dict[str, Any]] | None = None
+        self._pumped = anyio.Event()
+        self.answered = False
+        self.muted: Callable[[], bool] = lambda: False
+        """Whether its call was stopped: then not even a notification that waits is written any more."""
+        self.headers: list[tuple[bytes, bytes]] = []
+
+    def attach(self, tasks: TaskGroup) -> None:
+        """From now on notifications can be carried."""
+        self._tasks = tasks
+
+    def notify(self, message: dict[str, Any]) -> None:
+        """Send a notification before the answer; dropped where the client takes no event stream or does not read."""
+        if not self._stream or self._tasks is None or self.answered:
+            return
+        if self._notices is None:
+            self._notices, waiting = anyio.create_memory_object_stream[dict[str, Any]](_NOTICES_MAX)
+            self._tasks.start_soon(self._pump, waiting)
+        try:
+            self._notices.send_nowait(message)
+        except (anyio.WouldBlock, anyio.BrokenResourceError):
+            return
+
+    async def drain(self) -> None:
+        """Wait until the notifications so far are written, so that the answer can follow at once."""
+        if self._notices is not None and not self._pumped.is_set():
+            self._notices.close()
+            await self._pumped.wait()
+
+    async def answer(self, answer: Answer, status: int = 200) -> None:
+        """Write the answer. Only the first one counts."""
+        if self.answered:
+            return
+        await self.drain()
+        self.answered = True
+        body = dumps({"jsonrpc": "2.0", "id": self._id, **answer})
+        if self._notices is not None:
+            await self._send({"type": "http.response.body", "body": _event(body)})
+        elif self._json:
+            await send_reply(self._send, status, body, kind=JSON, headers=self.headers)
+        else:
+            await self._start(status)
+            await self._send({"type": "http.response.body", "body": _event(body)})
+
+    async def _start(self, status: int = 200) -> None:
+        headers = [(b"content-type", STREAM), (b"cache-control", b"no-cache"), *self.headers]
+        await self._send({"type": "http.response.start", "status": status, "headers": headers})
+
+    async def _pump(self, waiting: MemoryObjectReceiveStream[dict[str, Any]]) -> None:
+        try:
+            with waiting:
+                await self._start()
+                async for message in waiting:
+                    if self.muted():
+                        continue
+                    await self._send({"type": "http.response.body", "body": _event(dumps(message)), "more_body": True})
+        finally:
+            self._pumped.set()
+
+
+def _event(data: bytes) -> bytes:
+    return b"event: message\ndata: " + data + b"\n\n"
