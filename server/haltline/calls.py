@@ -27,11 +27,14 @@ class StoppedCall(Exception):  # noqa: N818 - not an error: a person said so
 class Running:
     """One call from before its first transaction until its outcome is recorded."""
 
-    __slots__ = ("agent_id", "id", "scope", "sent", "session_id", "stopped")
+    __slots__ = ("agent_id", "delivery", "id", "scope", "sent", "session_id", "stopped")
 
     def __init__(self) -> None:
         self.id = new_id("call")
         self.scope = anyio.CancelScope()
+        """Around its dispatch."""
+        self.delivery = anyio.CancelScope()
+        """Around the writing of its result, which may wait for a slow reader."""
         self.agent_id: str | None = None
         self.session_id: str | None = None
         self.stopped: Reason | None = None
@@ -50,6 +53,7 @@ class Running:
             return False
         self.stopped = reason
         self.scope.cancel()
+        self.delivery.cancel()
         return True
 
     def cancel(self) -> None:
@@ -108,7 +112,7 @@ class RunningCalls:
         wanted = [
             call
             for call in self._candidates(agent_id, everything=everything, sessions=bool(session_ids))
-            if everything or call.agent_id == agent_id or call.session_id in session_ids
+            if everything or (agent_id is not None and call.agent_id == agent_id) or call.session_id in session_ids
         ]
         return sum(call.stop(reason) for call in wanted)
 

@@ -1,0 +1,303 @@
+"""The composition root: the only file that builds the parts, wires them and knows in which order they start and stop."""
+
+from __future__ import annotations
+
+import hmac
+import os
+import signal
+from contextlib import AsyncExitStack, suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import anyio
+import orjson
+import structlog
+
+from haltline.admission import Doorman
+from haltline.alerts.open import open_channels
+from haltline.alerts.outbox import Outbox
+from haltline.attempts import FLUSH_EVERY_S, Attempts
+from haltline.audit import Audit, Event, Kind
+from haltline.broker import Broker
+from haltline.calls import RunningCalls
+from haltline.checkpoints import Checkpoints
+from haltline.clock import Clock
+from haltline.control import Control
+from haltline.control_mcp import ControlFace
+from haltline.errors import HaltlineError, StoreUnavailable
+from haltline.first_start import first_operators
+from haltline.gateway import Gateway
+from haltline.halts import Halts
+from haltline.health import Health
+from haltline.identity import Identity
+from haltline.ledger import Ledger
+from haltline.http_server import Routes, Server, bind, text_route, url_of
+from haltline.parts import Parts
+from haltline.policy.model import Reason
+from haltline.policy.policy import ToolDefaults
+from haltline.policy_source import PolicySource
+from haltline.recovery import Unrecorded, charge_due, doubt_left_holds
+from haltline.redact import Redactor
+from haltline.store.database import connect_writer
+from haltline.store.folder import DataFolder, write_private
+from haltline.store.reader import Reader
+from haltline.store.writer import Writer
+from haltline.upstreams.catalog import Catalog
+from haltline.upstreams.open import open_upstream
+from haltline_client.version import __version__
+from haltline.wire.endpoint import Endpoint
+from haltline.wire.guard import Guard
+from haltline.wire.sessions import SessionIds
+
+if TYPE_CHECKING:
+    import socket
+    import sqlite3
+    from collections.abc import Callable
+
+    from anyio.abc import TaskGroup
+
+    from haltline.listeners import Listener
+    from haltline.settings import Settings
+    from haltline.store.writer import Tx
+
+__all__ = ["Started", "serve"]
+
+POLICY_LOOK_EVERY_S = 1.0
+DAY_US = 86_400_000_000
+STOP_WAIT_S = 2.0
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """What a person is told once the broker is ready."""
+
+    agents_url: str
+    control_url: str
+    operator_token: str | None
+    """Only at the first start."""
+    problem: str | None
+
+
+async def serve(settings: Settings, *, on_ready: Callable[[Started], None]) -> None:
+    """Run a broker until SIGTERM or SIGINT, then drain. Raises HaltlineError when it cannot start."""
+    async with AsyncExitStack() as stack:
+        folder = DataFolder.claim(settings.data)
+        stack.callback(folder.release)
+        sockets = {key: bind(listener, key) for key, listener in _listeners(settings).items()}
+        for bound in sockets.values():
+            stack.callback(bound.close)
+        app = await App.open(settings, folder, stack)
+        await app.run(sockets, on_ready)
+
+
+def _listeners(settings: Settings) -> dict[str, Listener]:
+    return {"agents": settings.agents, "control": settings.control}
+
+
+class App:
+    """The parts of one running broker."""
+
+    def __init__(self, settings: Settings, folder: DataFolder, parts: Parts, checkpoints: Checkpoints, pepper: bytes) -> None:
+        self._settings = settings
+        self._folder = folder
+        self._parts = parts
+        self._checkpoints = checkpoints
+        self._attempts = Attempts(parts.writer, parts.audit)
+        self._unrecorded = Unrecorded(parts.writer)
+        self._health = Health(parts.writer, parts.policies, self._unrecorded, started_us=parts.clock.now_us())
+        doorman = Doorman(parts.identity, parts.audit, settings.grace_s)
+        self._broker = Broker(parts, doorman, self._unrecorded, self._health)
+        self._gateway = Gateway(parts, self._broker, doorman, self._attempts, __version__)
+        parts.catalog.on_change(self._gateway.forget_lists)
+        control = Control(parts, self._health, version=__version__, reload_policy=self.reload_policy)
+        self._control_face = ControlFace(control, self._attempts, __version__)
+        self._session_key = hmac.digest(pepper, b"mcp-session-ids", "sha256")
+
+    @staticmethod
+    async def open(settings: Settings, folder: DataFolder, stack: AsyncExitStack) -> App:
+        """Open the store and build every part. What was opened is closed by `stack`, in reverse."""
+        fresh = not folder.database.exists()
+        pepper = folder.key("pepper", may_create=fresh)
+        signing = folder.key("signing", may_create=fresh)
+        clock = Clock()
+        defaults = {u.name: ToolDefaults(u.price, u.read_only, u.timeout_s) for u in settings.upstreams}
+        policies = PolicySource(settings.policies, defaults)
+        policies.reload()
+        audit = Audit(Redactor(policies.current.redact_keys if policies.current else ()))
+        ledger = Ledger(lambda now_us: _day_bounds(policies, now_us))
+        writer = Writer(lambda: connect_writer(folder.database), clock.now_us)
+        writer.on_lost(audit.forget)
+        writer.on_lost(ledger.forget)
+        writer.start()
+        stack.push_async_callback(writer.aclose)
+        reader = Reader(folder.database)
+        stack.push_async_callback(reader.aclose)
+        clock.not_before(await writer.run(lambda tx: _newest_us(tx.connection)))
+        outbox = Outbox(open_channels(settings.alerts), writer, reader, clock)
+        catalog = Catalog([open_upstream(spec) for spec in settings.upstreams if not spec.disabled])
+        stack.push_async_callback(catalog.aclose)
+        parts = Parts(
+            clock=clock,
+            writer=writer,
+            reader=reader,
+            identity=Identity(pepper),
+            halts=Halts(),
+            ledger=ledger,
+            audit=audit,
+            outbox=outbox,
+            catalog=catalog,
+            calls=RunningCalls(),
+            policies=policies,
+        )
+        checkpoints = Checkpoints(writer, audit, signing, folder.checkpoints, outside=settings.checkpoint_to)
+        return App(settings, folder, parts, checkpoints, pepper)
+
+    # running
+
+    async def run(self, sockets: dict[str, socket.socket], on_ready: Callable[[Started], None]) -> None:
+        token = await first_operators(self._parts.writer, self._parts.identity, self._parts.audit, self._folder)
+        await self._record_start()
+        servers = {key: Server(self._routes(key, bound), listener) for key, listener, bound in self._bound(sockets)}
+        urls = {key: url_of(listener, bound) for key, listener, bound in self._bound(sockets)}
+        async with anyio.create_task_group() as tasks:
+            self._start_background(tasks)
+            for key, server in servers.items():
+                tasks.start_soon(server.serve, [sockets[key]])
+            self._write_endpoints(urls)
+            on_ready(Started(urls["agents"] + "/mcp", urls["control"], token, self._health.problem))
+            await self._until_told()
+            await self._drain()
+            for server in servers.values():
+                server.should_exit = True
+            await self._finish()
+            tasks.cancel_scope.cancel()
+
+    def _bound(self, sockets: dict[str, socket.socket]) -> list[tuple[str, Listener, socket.socket]]:
+        return [(key, listener, sockets[key]) for key, listener in _listeners(self._settings).items()]
+
+    def _routes(self, key: str, bound: socket.socket) -> Routes:
+        listener = _listeners(self._settings)[key]
+        guard = Guard(
+            listener.host, bound.getsockname()[1], hosts=listener.allowed_hosts, origins=listener.allowed_origins
+        )
+        sessions = SessionIds(self._session_key + key.encode())
+        if key == "agents":
+            return Routes({"/mcp": Endpoint(self._gateway, guard, sessions)})
+        return Routes(
+            {
+                "/mcp": Endpoint(self._control_face, guard, sessions),
+                "/healthz": text_route(lambda: (200, "ok")),
+                "/readyz": text_route(lambda: (200, "ready") if self._health.problem is None else (503, "not ready")),
+            }
+        )
+
+    def _start_background(self, tasks: TaskGroup) -> None:
+        parts = self._parts
+        tasks.start_soon(parts.catalog.run)
+        tasks.start_soon(parts.outbox.run)
+        tasks.start_soon(self._checkpoints.run)
+        tasks.start_soon(self._unrecorded.run)
+        tasks.start_soon(charge_due, parts)
+        tasks.start_soon(self._watch_policy)
+        tasks.start_soon(self._flush_attempts)
+
+    def _write_endpoints(self, urls: dict[str, str]) -> None:
+        where = {"agents": urls["agents"] + "/mcp", "control": urls["control"], "pid": os.getpid()}
+        write_private(self._folder.endpoints, orjson.dumps(where) + b"\n")
+
+    async def _until_told(self) -> None:
+        with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as received:
+            async for number in received:
+                if number != signal.SIGHUP:
+                    return
+                await self.reload_policy("broker")
+
+    # policy
+
+    async def reload_policy(self, by: str) -> bool:
+        """Read the policy folder again; a broken one changes nothing (R26). Returns whether another is in force now."""
+        policies = self._parts.policies
+        before = policies.problems
+        changed = policies.reload()
+        if changed and policies.current is not None:
+            self._parts.audit.redactor = Redactor(policies.current.redact_keys)
+            self._gateway.forget_lists()
+        if changed or policies.problems != before:
+            await self._parts.writer.run(lambda tx: self._policy_event(tx, by), urgent=True)
+        return changed
+
+    def _policy_event(self, tx: Tx, by: str) -> None:
+        policies = self._parts.policies
+        self._parts.ledger.forget()
+        version = policies.current.version if policies.current is not None else None
+        if policies.problems:
+            body = {"problems": [str(problem) for problem in policies.problems], "in_force": version}
+            self._parts.audit.append(tx, Event(Kind.POLICY_REJECTED, by, policy=version, body=body))
+            log.warning("policy_rejected", problems=[str(problem) for problem in policies.problems])
+        else:
+            self._parts.audit.append(tx, Event(Kind.POLICY_LOADED, by, policy=version, body={"version": version}))
+            log.info("policy_loaded", version=version)
+
+    async def _watch_policy(self) -> None:
+        while True:
+            await anyio.sleep(POLICY_LOOK_EVERY_S)
+            if self._parts.policies.changed_on_disk():
+                with suppress(StoreUnavailable):
+                    await self.reload_policy("broker")
+
+    async def _flush_attempts(self) -> None:
+        while True:
+            await anyio.sleep(FLUSH_EVERY_S)
+            with suppress(StoreUnavailable):
+                await self._attempts.flush()
+
+    # start and stop
+
+    async def _record_start(self) -> None:
+        current = self._parts.policies.current
+        after_s = current.doubt_charges_after_s if current is not None else DAY_US / 1_000_000
+        left = await doubt_left_holds(self._parts, after_s)
+        body = {"version": __version__, "left_in_doubt": left, "data": self._folder.path.name}
+        await self._parts.writer.run(
+            lambda tx: self._parts.audit.append(tx, Event(Kind.BROKER_STARTED, "broker", body=body))
+        )
+        await self._parts.writer.run(lambda tx: self._policy_event(tx, "broker"))
+        if left:
+            log.warning("calls_left_in_doubt", count=left, see="haltline calls in-doubt")
+
+    async def _drain(self) -> None:
+        """No new calls; those that run may end, and what does not end in time goes in doubt."""
+        self._health.draining = True
+        running = len(self._parts.calls)
+        log.info("draining", running=running)
+        if not await self._parts.calls.ended(self._settings.drain_s):
+            text = "the broker is shutting down; it may have run, do not retry before asking"
+            self._parts.calls.stop(everything=True, reason=Reason("broker.stopping", text))
+            await self._parts.calls.ended(STOP_WAIT_S)
+
+    async def _finish(self) -> None:
+        with anyio.move_on_after(STOP_WAIT_S):
+            await self._unrecorded.write()
+        try:
+            await self._attempts.flush()
+            await self._parts.writer.run(
+                lambda tx: self._parts.audit.append(tx, Event(Kind.BROKER_STOPPED, "broker", body={}))
+            )
+            await self._checkpoints.write()
+        except HaltlineError as error:
+            log.error("stop_not_recorded", error=str(error))
+        await self._parts.outbox.flush(STOP_WAIT_S)
+        self._folder.endpoints.unlink(missing_ok=True)
+
+
+def _newest_us(connection: sqlite3.Connection) -> int:
+    row = connection.execute("SELECT at_us FROM events ORDER BY seq DESC LIMIT 1").fetchone()
+    return 0 if row is None else int(row[0])
+
+
+def _day_bounds(policies: PolicySource, now_us: int) -> tuple[int, int]:
+    if policies.current is not None:
+        return policies.current.day_bounds(now_us)
+    start = now_us - now_us % DAY_US
+    return start, start + DAY_US

@@ -1,0 +1,255 @@
+"""`Broker.call`: the path of one call, from a token and a raw message to an answer. Enforcement is this one function.
+
+    transaction 1   identify · decide · reserve · record      committed before anything leaves the process (P1)
+    dispatch        the only await on the outside world
+    transaction 2   settle · record                           shielded from cancellation (P7)
+    respond         the upstream's answer, or a refusal
+
+Anything that is not a clean Allow is a Deny (P6). Knows no transport and no SQL.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+import anyio
+import structlog
+
+from haltline import dispatch, records
+from haltline.admission import Dead
+from haltline.dispatch import Outcome
+from haltline.errors import StoreUnavailable
+from haltline.facts import gather
+from haltline.identity import Unknown
+from haltline.ledger import Hold
+from haltline.policy.model import Allow, Deny, Facts, Halt, Principal, Reason, ToolCall
+from haltline.refusals import refusal
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from haltline.admission import Doorman
+    from haltline.calls import Running
+    from haltline.health import Health
+    from haltline.parts import Parts
+    from haltline.policy.model import Decision
+    from haltline.recovery import Unrecorded
+    from haltline.store.writer import Tx
+    from haltline.upstreams.catalog import Tool
+
+__all__ = ["Broker", "CallRequest", "NoSuchTool"]
+
+log = structlog.get_logger(__name__)
+Answer = dict[str, Any]
+
+
+class CallRequest(Protocol):
+    """One `tools/call` as a face hands it over."""
+
+    token: str | None
+    session_key: str
+    source: str
+    params: Mapping[str, Any]
+
+    @property
+    def tool(self) -> str: ...
+    @property
+    def arguments(self) -> Mapping[str, Any]: ...
+    def attach(self, running: Running) -> None:
+        """Let the caller cancel it, and withhold its notifications once it is stopped."""
+
+    def notify(self, message: dict[str, Any]) -> None: ...
+    async def drain(self) -> None: ...
+    async def respond(self, answer: Answer) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class NoSuchTool:
+    """A name that no upstream has: the one refusal that is a protocol error (R22)."""
+
+    tool: str
+
+
+@dataclass(frozen=True, slots=True)
+class Admitted:
+    """A call that may go out: its hold and its event are committed."""
+
+    who: Principal
+    tool: Tool
+    allow: Allow
+    policy_version: str
+    admitted_us: int
+    doubt_charges_after_s: float
+
+
+class Broker:
+    def __init__(self, parts: Parts, doorman: Doorman, unrecorded: Unrecorded, health: Health) -> None:
+        self._parts = parts
+        self._doorman = doorman
+        self._unrecorded = unrecorded
+        self._health = health
+
+    async def call(self, request: CallRequest) -> Answer | Unknown | NoSuchTool | None:
+        """Broker one call. None: the answer was delivered through `request.respond`; the rest is for the face to say."""
+        running = self._parts.calls.open()
+        request.attach(running)
+        try:
+            admitted = await self._admit(running, request)
+            if not isinstance(admitted, Admitted):
+                return admitted
+            outcome = dispatch.interrupted(running)
+            try:
+                outcome = await self._dispatch(running, admitted, request)
+            finally:
+                with anyio.CancelScope(shield=True):
+                    answer = await self._settle(running, admitted, outcome)
+            return await self._respond(running, request, answer)
+        finally:
+            self._parts.calls.close(running)
+
+    # transaction 1
+
+    async def _admit(self, running: Running, request: CallRequest) -> Admitted | Answer | Unknown | NoSuchTool:
+        if self._unrecorded.waiting:
+            return _unavailable("outcomes of earlier calls are not recorded yet")
+        if self._health.draining:
+            return refusal("denied", [_DRAINING])
+        tool = self._parts.catalog.tool(request.tool)
+        try:
+            return await self._parts.writer.run(lambda tx: self._decide(tx, running, request, tool))
+        except StoreUnavailable as error:
+            # A COMMIT that failed may still have reached the disk: whatever is there is voided, for nothing was sent.
+            self._unrecorded.add(running.id, lambda tx: records.void_unsent(tx, self._parts, running.id))
+            log.error("call_not_recorded", call=running.id, error=str(error))
+            return _unavailable("this call could not be recorded")
+
+    def _decide(
+        self, tx: Tx, running: Running, request: CallRequest, tool: Tool | None
+    ) -> Admitted | Answer | Unknown | NoSuchTool:
+        """Identify, decide, reserve and record: one unit of work (P1, P2, P3)."""
+        policy = self._parts.policies.current
+        who = self._doorman.principal(tx, request.token, request.session_key, policy, open_session=True)
+        if isinstance(who, Unknown):
+            return who
+        if isinstance(who, Dead):
+            records.denied_dead(tx, self._parts, running.id, who, request)
+            return refusal("denied", [who.reason], call=running.id)
+        facts = Facts()
+        if policy is None:
+            reason = Reason("policy.error", "the policy cannot be read, so nothing is allowed until an operator repairs it")
+            decision: Decision = Deny((reason,))
+        elif tool is None:
+            decision = self._untold(policy.grants(who, request.tool, self._owner(request.tool)), request.tool)
+        else:
+            facts = gather(tx, self._parts, who, policy)
+            asked = ToolCall(tool.name, tool.upstream, request.arguments, tool.input_schema)
+            decision = _decided(lambda: policy.decide(asked, who, facts, tx.now_us))
+        said = records.Said(who, request, running.id, tool, policy.version if policy else None, facts)
+        if not isinstance(decision, Allow):
+            return self._refuse(tx, said, decision)
+        assert policy is not None
+        assert tool is not None
+        self._parts.ledger.hold(tx, _hold(running.id, who, tool, decision, tx.now_us))
+        records.allowed(tx, self._parts, said, decision)
+        tx.after_commit(lambda: self._parts.calls.bind(running, who.agent_id, who.session_id))
+        return Admitted(who, tool, decision, policy.version, tx.now_us, policy.doubt_charges_after_s)
+
+    def _owner(self, tool: str) -> str:
+        return self._parts.catalog.owner(tool) or ""
+
+    def _untold(self, granted: bool, tool: str) -> Deny:
+        """A name that is not listed: its upstream is away, or nobody has it."""
+        owner = self._parts.catalog.owner(tool)
+        if owner is None:
+            return Deny((Reason("tool.unknown", f"no upstream has a tool {tool[:80]}"),))
+        if not granted:
+            return Deny((Reason("scope.tool", f"{tool[:80]} is not among the tools of this session"),))
+        return Deny((Reason("upstream.unavailable", f"{owner} is not reachable now", retryable=True),))
+
+    def _refuse(self, tx: Tx, said: records.Said, decision: Deny | Halt) -> Answer | NoSuchTool:
+        records.refused(tx, self._parts, said, decision)
+        if decision.reasons[0].code == "tool.unknown":
+            return NoSuchTool(said.request.tool)
+        halted = isinstance(decision, Halt) or decision.reasons[0].code.endswith(".halted")
+        return refusal("halted" if halted else "denied", decision.reasons, call=said.call)
+
+    # dispatch
+
+    async def _dispatch(self, running: Running, admitted: Admitted, request: CallRequest) -> Outcome:
+        return await dispatch.send(
+            self._parts.catalog.upstream(admitted.tool.upstream),
+            running,
+            who=admitted.who,
+            params={**request.params, "name": admitted.tool.own_name},
+            deadline_s=admitted.allow.deadline_s,
+            notify=request.notify,
+        )
+
+    # transaction 2
+
+    async def _settle(self, running: Running, admitted: Admitted, outcome: Outcome) -> Answer:
+        """End the hold and record what became of the call; the answer that the caller may have."""
+
+        def record(tx: Tx) -> None:
+            records.ended(tx, self._parts, running, admitted, outcome)
+
+        try:
+            await self._parts.writer.run(record)
+        except StoreUnavailable as error:
+            self._unrecorded.add(running.id, record)
+            log.error("outcome_not_recorded", call=running.id, error=str(error))
+            if outcome.kind == "unsent":
+                return _unavailable("nothing was sent")
+            reason = Reason("store.unavailable", "it ran; the outcome is not recorded; do not retry")
+            return refusal("unknown", [reason], call=running.id)
+        return outcome.answer_for(running.id)
+
+    # respond
+
+    @staticmethod
+    async def _respond(running: Running, request: CallRequest, answer: Answer) -> Answer | None:
+        """Deliver, unless it was stopped meanwhile: then whatever came back is withheld (R17)."""
+        with running.delivery:
+            await request.drain()
+            if running.stopped is None:
+                await request.respond(answer)
+        if running.stopped is None:
+            return None
+        return refusal("halted" if "halted" in running.stopped.code else "denied", [running.stopped], call=running.id)
+
+
+def _decided(decide: Callable[[], Decision]) -> Decision:
+    """The decision; whatever breaks in it is a refusal (P6)."""
+    try:
+        return decide()
+    except Exception as error:  # noqa: BLE001 - the boundary: a broken policy denies
+        log.error("policy_failed", exc_info=error)
+        return Deny((Reason("policy.error", "the policy failed on this call; an operator must look at it"),))
+
+
+def _hold(call: str, who: Principal, tool: Tool, allow: Allow, now_us: int) -> Hold:
+    return Hold(
+        id=call,
+        agent_id=who.agent_id,
+        session_id=who.session_id,
+        tool=tool.name,
+        upstream=tool.upstream,
+        amount_micros=allow.amount_micros,
+        charged_micros=None,
+        state="held",
+        charge_on_error=allow.charge_on_error,
+        read_only=allow.read_only,
+        admitted_us=now_us,
+        doubt_us=None,
+        charges_at_us=None,
+        why=None,
+    )
+
+
+_DRAINING = Reason("broker.stopping", "the broker is shutting down; nothing was sent", retryable=True)
+
+
+def _unavailable(why: str) -> Answer:
+    reason = Reason("store.unavailable", f"the record cannot be written: {why}; nothing was sent", retryable=True)
+    return refusal("denied", [reason])

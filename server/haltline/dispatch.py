@@ -1,0 +1,104 @@
+"""Sending one admitted call to its upstream, and saying in three layers what became of it. Touches no store.
+
+The one line that decides money: a call is unsent only if no byte of it can have left (R11); anything else that is not a
+valid answer is unknown, and stays in doubt (R10).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+import structlog
+
+from haltline.calls import StoppedCall
+from haltline.policy.model import Reason
+from haltline.refusals import refusal
+from haltline.upstreams.model import Caller, NotSent, OutcomeUnknown, UpstreamCall
+
+if TYPE_CHECKING:
+    from haltline.calls import Running
+    from haltline.policy.model import Principal
+    from haltline.upstreams.model import Upstream
+
+__all__ = ["Outcome", "interrupted", "send"]
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """`answered`: a valid JSON-RPC answer came back. `unsent`: provably nothing left. `unknown`: it may have run."""
+
+    kind: Literal["answered", "unsent", "unknown"]
+    answer: Mapping[str, Any] | None = None
+    code: str = ""
+    text: str = ""
+
+    @property
+    def is_error(self) -> bool | None:
+        """The tool's own `isError`; None where there was no result."""
+        result = (self.answer or {}).get("result")
+        return bool(result.get("isError")) if isinstance(result, dict) else None
+
+    @property
+    def succeeded(self) -> bool:
+        return self.kind == "answered" and self.is_error is False
+
+    def layers(self) -> dict[str, Any]:
+        """Transport, protocol and `isError`, as the audit event has them."""
+        if self.kind != "answered":
+            return {"transport": self.kind, "code": self.code}
+        error = (self.answer or {}).get("error")
+        protocol = "ok" if error is None else f"error {error.get('code')}" if isinstance(error, dict) else "error"
+        return {"transport": "ok", "protocol": protocol, "is_error": self.is_error}
+
+    def answer_for(self, call: str) -> dict[str, Any]:
+        """What the caller gets: the upstream's answer unchanged, or a readable account of why there is none."""
+        if self.answer is not None:
+            return dict(self.answer)
+        if self.kind == "unsent":
+            reason = Reason(self.code, f"{self.text}; nothing was sent and nothing is charged", retryable=True)
+            return refusal("denied", [reason], call=call)
+        return refusal("unknown", [Reason(self.code, f"{self.text}; it may have run")], call=call)
+
+
+def interrupted(running: Running) -> Outcome:
+    """What is known of a call whose dispatch was cancelled."""
+    why = running.stopped.code if running.stopped is not None else "call.cancelled"
+    text = "an operator stopped it" if running.stopped is not None else "its caller cancelled it"
+    return Outcome("unknown" if running.sent else "unsent", code=why, text=text)
+
+
+async def send(
+    upstream: Upstream,
+    running: Running,
+    *,
+    who: Principal,
+    params: Mapping[str, Any],
+    deadline_s: float,
+    notify: Callable[[dict[str, Any]], None],
+) -> Outcome:
+    """Dispatch within the call's cancel scope. Never raises but for a cancellation from outside it."""
+    call = UpstreamCall(
+        caller=Caller(who.agent_id, who.session_id),
+        params=params,
+        deadline_s=deadline_s,
+        before_send=running.before_send,
+        on_notification=notify,
+    )
+    with running.scope:
+        try:
+            return Outcome("answered", await upstream.call(call))
+        except StoppedCall:
+            return interrupted(running)
+        except NotSent as error:
+            return Outcome("unknown" if running.sent else "unsent", code=error.code, text=str(error))
+        except OutcomeUnknown as error:
+            return Outcome("unknown", code=error.code, text=str(error))
+        except Exception as error:  # noqa: BLE001 - the boundary: an adapter that breaks affects only its call
+            log.error("dispatch_failed", call=running.id, upstream=upstream.spec.name, exc_info=error)
+            kind: Literal["unsent", "unknown"] = "unknown" if running.sent else "unsent"
+            return Outcome(kind, code="upstream.failed", text=f"the connection to {upstream.spec.name} failed")
+    return interrupted(running)

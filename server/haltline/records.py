@@ -1,0 +1,198 @@
+"""What a call writes: its hold, how the hold ends, its audit events and the halt it may cause, all inside one unit.
+
+Called by `Broker` in its two transactions and by `recovery`. Decides nothing about the call itself.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from haltline.alarm import alarm
+from haltline.audit import Event, Kind
+from haltline.errors import Conflict, NotFound
+from haltline.facts import as_recorded
+from haltline.policy.model import Halt
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from haltline.admission import Dead
+    from haltline.broker import Admitted, CallRequest
+    from haltline.calls import Running
+    from haltline.dispatch import Outcome
+    from haltline.ledger import Hold
+    from haltline.parts import Parts
+    from haltline.policy.model import Allow, Deny, Facts, Principal, Reason
+    from haltline.store.writer import Tx
+    from haltline.upstreams.catalog import Tool
+
+__all__ = ["Said", "allowed", "denied_dead", "ended", "left_in_doubt", "refused", "resolved", "void_unsent"]
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """Everything that the decision was made from, for its event (R30)."""
+
+    who: Principal
+    request: CallRequest
+    call: str
+    tool: Tool | None
+    policy: str | None
+    facts: Facts
+
+    def event(self, kind: Kind, body: Mapping[str, Any]) -> Event:
+        described = dict(body)
+        if self.tool is not None:
+            described["tool_digest"] = self.tool.digest
+        return Event(
+            kind,
+            f"agent:{self.who.agent}",
+            agent=self.who.agent,
+            agent_id=self.who.agent_id,
+            session=self.who.session_id,
+            call=self.call,
+            tool=self.request.tool,
+            upstream=None if self.tool is None else self.tool.upstream,
+            policy=self.policy,
+            body={**described, "facts": as_recorded(self.facts), "from": self.request.source},
+            payloads={"arguments": self.request.arguments},
+        )
+
+
+def allowed(tx: Tx, parts: Parts, said: Said, allow: Allow) -> None:
+    body: dict[str, Any] = {"decision": "allow", "amount_micros": allow.amount_micros, "price": allow.price}
+    if allow.would_deny:
+        body["would_deny"] = _reasons(allow.would_deny)
+    parts.audit.append(tx, said.event(Kind.CALL_ALLOWED, body))
+
+
+def refused(tx: Tx, parts: Parts, said: Said, decision: Deny | Halt) -> None:
+    """The refused call, and where a cap was reached the halt with its alert, in the same transaction."""
+    halts = isinstance(decision, Halt)
+    body = {"decision": "halt" if halts else "deny", "reasons": _reasons(decision.reasons)}
+    parts.audit.append(tx, said.event(Kind.CALL_DENIED, body))
+    if isinstance(decision, Halt):
+        _halt(tx, parts, said, decision)
+
+
+def _halt(tx: Tx, parts: Parts, said: Said, decision: Halt) -> None:
+    who, reason = said.who, decision.reasons[0]
+    cap = reason.facts.get("cap")
+    subject = who.session_id if decision.scope == "session" else who.agent_id
+    by = f"cap {cap}" if cap else "policy"
+    named = None if cap is None else str(cap)
+    if not parts.halts.set(tx, decision.scope, subject, code=reason.code, text=reason.text, by=by, cap=named):
+        return
+    kind = Kind.SESSION_HALTED if decision.scope == "session" else Kind.AGENT_HALTED
+    body = {"by": by, "reasons": _reasons(decision.reasons), "call": said.call}
+    seq = parts.audit.append(
+        tx,
+        Event(
+            kind,
+            by,
+            agent=who.agent,
+            agent_id=who.agent_id,
+            session=who.session_id,
+            call=said.call,
+            tool=said.request.tool,
+            policy=said.policy,
+            body=body,
+        ),
+    )
+    alarm(tx, parts, kind=kind.value, reason=reason, by=by, event_seq=seq, who=who)
+
+
+def denied_dead(tx: Tx, parts: Parts, call: str, dead: Dead, request: CallRequest) -> None:
+    """A call with a credential that has ended."""
+    parts.audit.append(
+        tx,
+        Event(
+            Kind.CALL_DENIED,
+            f"agent:{dead.agent.handle}",
+            agent=dead.agent.handle,
+            agent_id=dead.agent.id,
+            session=dead.session_id,
+            call=call,
+            tool=request.tool,
+            body={"decision": "deny", "reasons": _reasons([dead.reason]), "from": request.source},
+            payloads={"arguments": request.arguments},
+        ),
+    )
+
+
+def ended(tx: Tx, parts: Parts, running: Running, admitted: Admitted, outcome: Outcome) -> None:
+    """End the hold of an admitted call, exactly once, and say how (P7)."""
+    body: dict[str, Any] = {"outcome": outcome.layers(), "duration_us": tx.now_us - admitted.admitted_us}
+    if running.stopped is not None:
+        body["withheld"] = running.stopped.code
+    if outcome.kind == "answered":
+        charged = 0 if not outcome.succeeded and not admitted.allow.charge_on_error else admitted.allow.amount_micros
+        parts.ledger.settle(tx, running.id, charged)
+        kind = Kind.CALL_SUCCEEDED if outcome.succeeded else Kind.CALL_FAILED
+        body["charged_micros"] = charged
+    elif outcome.kind == "unsent":
+        parts.ledger.void(tx, running.id, outcome.text)
+        kind = Kind.CALL_VOIDED
+        body |= {"why": outcome.text, "charged_micros": 0}
+    else:
+        charges_at_us = tx.now_us + int(admitted.doubt_charges_after_s * 1_000_000)
+        parts.ledger.doubt(tx, running.id, outcome.text, charges_at_us)
+        kind = Kind.CALL_IN_DOUBT
+        body |= {"why": outcome.text, "charges_at_us": charges_at_us}
+    body["amount_micros"] = admitted.allow.amount_micros
+    who = admitted.who
+    parts.audit.append(
+        tx,
+        Event(
+            kind,
+            f"agent:{who.agent}",
+            agent=who.agent,
+            agent_id=who.agent_id,
+            session=who.session_id,
+            call=running.id,
+            tool=admitted.tool.name,
+            upstream=admitted.tool.upstream,
+            policy=admitted.policy_version,
+            body=body,
+            payloads=None if outcome.answer is None else {"result": outcome.answer},
+        ),
+    )
+
+
+def void_unsent(tx: Tx, parts: Parts, call: str) -> None:
+    """After a COMMIT that failed: if its hold is there after all, nothing was sent for it."""
+    try:
+        hold = parts.ledger.void(tx, call, "its commit failed, so nothing was sent")
+    except (NotFound, Conflict):
+        return
+    resolved(tx, parts, hold, Kind.CALL_VOIDED, {"why": "its commit failed, so nothing was sent", "charged_micros": 0})
+
+
+def left_in_doubt(tx: Tx, parts: Parts, hold: Hold, why: str, charges_at_us: int) -> None:
+    """A hold that nobody works on any more: in doubt, never resent (R10)."""
+    parts.ledger.doubt(tx, hold.id, why, charges_at_us)
+    resolved(tx, parts, hold, Kind.CALL_IN_DOUBT, {"why": why, "charges_at_us": charges_at_us})
+
+
+def resolved(tx: Tx, parts: Parts, hold: Hold, kind: Kind, body: Mapping[str, Any]) -> None:
+    """The event of a hold that ended without its call: after a crash, at its deadline."""
+    handle = parts.identity.agent_by_id(tx, hold.agent_id).handle
+    parts.audit.append(
+        tx,
+        Event(
+            kind,
+            "broker",
+            agent=handle,
+            agent_id=hold.agent_id,
+            session=hold.session_id,
+            call=hold.id,
+            tool=hold.tool,
+            upstream=hold.upstream,
+            body={**body, "amount_micros": hold.amount_micros},
+        ),
+    )
+
+
+def _reasons(reasons: Sequence[Reason]) -> list[dict[str, Any]]:
+    return [{"code": reason.code, "text": reason.text, "facts": dict(reason.facts)} for reason in reasons]

@@ -1,0 +1,52 @@
+"""A refusal as an agent reads it: a tool result with `isError`, one clear first line, the same facts in `_meta` (R22).
+
+Never an HTTP error, never `structuredContent`: those kill clients or make them throw. Knows no policy and no store.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from haltline.policy.model import Reason
+    from haltline.wire.messages import Answer
+
+__all__ = ["META_KEY", "refusal"]
+
+META_KEY = "io.haltline/refusal"
+Verdict = Literal["denied", "halted", "unknown"]
+_HEADS = {"denied": "Denied", "halted": "Halted", "unknown": "Unknown"}
+
+
+def refusal(verdict: Verdict, reasons: Sequence[Reason], *, call: str | None = None, advice: str = "") -> Answer:
+    """`Denied [scope.tool]: … Do not retry; finish without it.` with every reason's facts in `_meta`."""
+    first = reasons[0]
+    lines = [f"{_HEADS[verdict]} [{first.code}]: {_sentence(first.text)} {advice or _advice(verdict, first)}"]
+    lines += [f"Also [{reason.code}]: {_sentence(reason.text)}" for reason in reasons[1:]]
+    facts: dict[str, Any] = {
+        "decision": verdict,
+        "reasons": [
+            {"code": reason.code, "text": reason.text, "retryable": reason.retryable, "facts": dict(reason.facts)}
+            for reason in reasons
+        ],
+    }
+    if call is not None:
+        facts["call"] = call
+    content = [{"type": "text", "text": "\n".join(lines)}]
+    return {"result": {"content": content, "isError": True, "_meta": {META_KEY: facts}}}
+
+
+def _sentence(text: str) -> str:
+    return text if text.endswith((".", "!", "?")) else f"{text}."
+
+
+def _advice(verdict: Verdict, reason: Reason) -> str:
+    if "do not retry" in reason.text:
+        return ""
+    if verdict == "halted":
+        return "This is stopped until an operator resumes it; do not retry."
+    if verdict == "unknown":
+        return "Do not retry: it may have run."
+    return "You may retry shortly." if reason.retryable else "Do not retry; finish without it."
