@@ -180,8 +180,11 @@ class _Loading:
             secret = one.secret
             if one.secret_file is not None:
                 secret = self._secret(self.folder / Path(one.secret_file).expanduser(), (*here, "secret_file"))
-            webhooks.append(WebhookSettings(name=one.name, url=one.url, secret=secret))
-        return AlertSettings(webhooks=tuple(webhooks))
+            webhooks.append(WebhookSettings(name=one.name, url=one.url, secret=secret, timeout_s=one.timeout_s))
+        wrong = web_address(entry.console_url) if entry.console_url else None
+        if wrong:
+            self._report(("alerts", "console_url"), wrong)
+        return AlertSettings(webhooks=tuple(webhooks), console_url=entry.console_url)
 
     def _secret(self, file: Path, path: tuple[str | int, ...]) -> str | None:
         try:

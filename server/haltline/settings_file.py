@@ -135,6 +135,7 @@ class WebhookEntry(_Strict):
     url: str
     secret: str | None = Field(None, min_length=1)
     secret_file: str | None = None
+    timeout_s: Seconds = 10.0
 
     @field_validator("name")
     @classmethod
@@ -152,6 +153,7 @@ class WebhookEntry(_Strict):
 
 class AlertsEntry(_Strict):
     webhooks: list[WebhookEntry] = Field(default_factory=list, max_length=20)
+    console_url: str = ""
 
 
 class LimitsEntry(_Strict):
