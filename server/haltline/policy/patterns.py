@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-__all__ = ["any_of", "check_pattern", "matcher", "matches", "most_specific"]
+__all__ = ["any_of", "check_pattern", "matcher", "matches", "most_specific", "overlap"]
 
 _PATTERN = re.compile(r"[A-Za-z0-9_./*-]+")
 _LONGEST = 256
@@ -85,3 +85,33 @@ def _specificity(pattern: str) -> tuple[bool, int, int, str]:
 def most_specific(patterns: Iterable[str]) -> list[str]:
     """The patterns, the most specific first."""
     return sorted(patterns, key=_specificity, reverse=True)
+
+
+def overlap(one: str, other: str) -> bool:
+    """Whether there is any name that both patterns match."""
+    reached = {(0, 0)}
+    waiting = [(0, 0)]
+    while waiting:
+        a, b = waiting.pop()
+        if a == len(one) and b == len(other):
+            return True
+        for step in _steps(one, other, a, b):
+            if step not in reached:
+                reached.add(step)
+                waiting.append(step)
+    return False
+
+
+def _steps(one: str, other: str, a: int, b: int) -> Iterable[tuple[int, int]]:
+    star_a, star_b = a < len(one) and one[a] == "*", b < len(other) and other[b] == "*"
+    if star_a:
+        yield a + 1, b
+    if star_b:
+        yield a, b + 1
+    if a < len(one) and b < len(other):
+        if star_a and not star_b:
+            yield a, b + 1
+        elif star_b and not star_a:
+            yield a + 1, b
+        elif one[a] == other[b]:
+            yield a + 1, b + 1

@@ -1,0 +1,296 @@
+"""The shape of a policy file: pydantic models, the only place where YAML content becomes typed values.
+
+Owns every key's name, meaning and default; unknown keys are refused. Lines, files and merging are `folder`'s; what is
+decided from it is not known here. The same models make the JSON Schema for editors.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, model_validator
+
+from haltline.policy.caps import parse_count, parse_rate
+from haltline.policy.durations import parse_duration
+from haltline.policy.hours import check_zone, hours_from_json
+from haltline.policy.model import Caps, Hours, Rate
+from haltline.policy.money import parse_amount
+from haltline.policy.operators import WITHOUT_VALUE, Op, compile_op
+from haltline.policy.paths import parse_path
+from haltline.policy.patterns import check_pattern
+from haltline.policy.schemas import compile_schema
+
+__all__ = [
+    "AutoSession",
+    "CapsEntry",
+    "Defaults",
+    "HoursEntry",
+    "Mode",
+    "PolicyFile",
+    "RuleEntry",
+    "ScopeEntry",
+    "TierEntry",
+    "ToolEntry",
+]
+
+Mode = Literal["enforce", "audit"]
+_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
+_CURRENCY = re.compile(r"[A-Z]{3,8}")
+
+
+def _name(text: object) -> str:
+    if isinstance(text, str) and _NAME.fullmatch(text):
+        return text
+    raise ValueError(f"{text!r} is no name; use lower-case letters, digits, - and _, starting with a letter or digit")
+
+
+def _version(text: object) -> str:
+    if text == "1" and isinstance(text, str):
+        return text
+    raise ValueError('this broker reads policy files of version "1"; write version: "1", in quotes')
+
+
+def _currency(text: object) -> str:
+    if isinstance(text, str) and _CURRENCY.fullmatch(text):
+        return text
+    raise ValueError(f"{text!r} is no currency; write its code in capitals, such as USD")
+
+
+def _key_name(text: object) -> str:
+    if isinstance(text, str) and 0 < len(text) <= 64 and text.isprintable():
+        return text
+    raise ValueError(f"{text!r} is no key name; write the name of an argument whose value must not be recorded")
+
+
+def _timeout(value: object) -> float:
+    if isinstance(value, (int, float)) and not isinstance(value, bool) and 0 < value <= 86_400:
+        return float(value)
+    raise ValueError(f"{value!r} is no timeout; write seconds, more than 0 and up to 86400")
+
+
+def _price(value: object) -> object:
+    return value if isinstance(value, dict) else {"fixed": value}
+
+
+def _string(pattern: str, example: str) -> WithJsonSchema:
+    return WithJsonSchema({"type": "string", "pattern": pattern, "examples": [example]})
+
+
+_AMOUNT_PATTERN = r"^[0-9]+(\.[0-9]{1,6})?$"
+Amount = Annotated[int, BeforeValidator(parse_amount), _string(_AMOUNT_PATTERN, "0.50")]
+Count = Annotated[int, BeforeValidator(parse_count), WithJsonSchema({"type": "integer", "minimum": 1})]
+RateText = Annotated[
+    Rate, BeforeValidator(parse_rate), _string(r"^[1-9][0-9]*/(second|minute|hour|day|[0-9]+s)$", "5/minute")
+]
+Duration = Annotated[float, BeforeValidator(parse_duration), _string(r"^[0-9]+[smhd]$", "30m")]
+Timeout = Annotated[float, BeforeValidator(_timeout), WithJsonSchema({"type": "number", "exclusiveMinimum": 0})]
+Pattern = Annotated[str, BeforeValidator(check_pattern), _string(r"^[A-Za-z0-9_./*-]+$", "payments__*")]
+Name = Annotated[str, BeforeValidator(_name), _string(r"^[a-z0-9][a-z0-9_-]{0,62}$", "staging")]
+KeyName = Annotated[str, BeforeValidator(_key_name), WithJsonSchema({"type": "string"})]
+Zone = Annotated[str, BeforeValidator(check_zone), _string(r"^[A-Za-z0-9_+/-]+$", "Europe/Berlin")]
+
+
+class Closed(BaseModel):
+    """Refuses unknown keys and never guesses a type."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, populate_by_name=False)
+
+
+class CapsEntry(Closed):
+    """Upper bounds. The strictest of tier, agent and session holds; what is left out sets none."""
+
+    per_call: Amount | None = Field(default=None, description="One call costs at most this; more is refused.")
+    task: Amount | None = Field(default=None, description="One session spends at most this; then it is halted.")
+    hour: Amount | None = Field(
+        default=None, description="One agent spends at most this in any 60 minutes; then it is halted."
+    )
+    day: Amount | None = Field(
+        default=None, description="One agent spends at most this in a calendar day; then it is halted."
+    )
+    calls: Count | None = Field(default=None, description="One session makes at most so many calls; then it is halted.")
+    concurrent: Count | None = Field(
+        default=None, description="So many calls of one agent run at once; more may be retried."
+    )
+    rate: RateText | None = Field(
+        default=None, description="So many calls of one agent in a rolling window, as 5/minute."
+    )
+
+    def caps(self) -> Caps:
+        return Caps(self.per_call, self.task, self.hour, self.day, self.calls, self.concurrent, self.rate)
+
+
+class HoursEntry(Closed):
+    """When something may be used, by the wall clock of a time zone; `from` later than `to` runs past midnight."""
+
+    days: str = Field(description="mon-fri, or mon,wed,fri: the days on which the span starts.")
+    start: str = Field(alias="from", description='"08:00"')
+    end: str = Field(alias="to", description='"18:00", up to "24:00"; not included.')
+    time_zone: Zone | None = Field(default=None, description="The policy's own where left out.")
+
+    @model_validator(mode="after")
+    def _readable(self) -> Self:
+        self.hours("UTC")
+        return self
+
+    def hours(self, time_zone: str) -> Hours:
+        zone = self.time_zone or time_zone
+        return hours_from_json({"days": self.days, "from": self.start, "to": self.end, "time_zone": zone})
+
+
+class RuleEntry(Closed):
+    """One demand on a call's arguments: `path`, `op` and `value`, or a JSON Schema for all of them together."""
+
+    tools: list[Pattern] | None = Field(default=None, description="Which of the scope's tools; all where left out.")
+    path: str | None = Field(default=None, description="args.amount, args.items[*].price")
+    op: Op | None = None
+    value: Any = Field(default=None, description="What `op` compares with. Amounts and other decimals in quotes.")
+    optional: bool = Field(
+        default=False, description="The argument may be left out; otherwise a missing one is refused."
+    )
+    schema_: dict[str, Any] | None = Field(
+        default=None, alias="schema", description="JSON Schema of the whole arguments."
+    )
+    say: str | None = Field(
+        default=None, max_length=500, description="What the agent is told instead of the demand itself."
+    )
+    mode: Mode | None = Field(default=None, description="audit: recorded as would_deny, never refuses.")
+
+    @model_validator(mode="after")
+    def _usable(self) -> Self:
+        if self.schema_ is not None:
+            if self.path is not None or self.op is not None or "value" in self.model_fields_set or self.optional:
+                raise ValueError("a rule has either schema, or path and op; write two rules")
+            compile_schema(self.schema_)
+            return self
+        if self.path is None or self.op is None:
+            raise ValueError("a rule needs path and op (and value), or schema")
+        parse_path(self.path)
+        has_value = "value" in self.model_fields_set
+        if has_value == (self.op in WITHOUT_VALUE):
+            raise ValueError(f"{self.op} takes no value" if has_value else f"{self.op} needs a value")
+        if self.op in WITHOUT_VALUE and self.optional:
+            raise ValueError(f"optional says nothing beside {self.op}; leave it out")
+        compile_op(self.op, self.value)
+        return self
+
+
+class ScopeEntry(Closed):
+    """A named restriction. Tiers name scopes, agents may be given more; every one of them must allow a call."""
+
+    description: str | None = None
+    tools: list[Pattern] | None = Field(
+        default=None, description="Only these tools; left out, this scope restricts none."
+    )
+    arguments: list[RuleEntry] = Field(default_factory=list, description="Demands on the arguments; all must hold.")
+    hours: HoursEntry | None = None
+    mode: Mode | None = Field(default=None, description="audit: this scope is recorded as would_deny, never refuses.")
+
+
+class AutoSession(Closed):
+    """How a session opens and ends for an agent that connects with its own credential."""
+
+    idle: Duration | None = Field(default=None, description="A new session after so long without a call.")
+    longest: Duration | None = Field(default=None, description="A session lasts at most so long.")
+
+
+class HaltsOn(Closed):
+    """What halts an agent by itself, beside its caps."""
+
+    single_charge: Amount | None = Field(
+        default=None, description="One call that attempts more than this halts the agent."
+    )
+
+
+class TierEntry(Closed):
+    """What an agent of this tier may do. Nothing is allowed that is not named."""
+
+    description: str | None = None
+    tools: list[Pattern] = Field(
+        default_factory=list, description='Tools by name or pattern; "*" for all, [] for none.'
+    )
+    scopes: list[Name] = Field(default_factory=list, description="Restrictions from `scopes:`; all of them hold.")
+    caps: CapsEntry = Field(default_factory=CapsEntry)
+    hours: HoursEntry | None = None
+    halts_on: HaltsOn = Field(default_factory=HaltsOn)
+    on_deny: str | None = Field(
+        default=None, max_length=500, description="A sentence added to what a refused agent reads."
+    )
+    auto_session: AutoSession = Field(default_factory=AutoSession)
+    session_expires: Duration | None = Field(
+        default=None, description="How long a session lasts that an operator opens."
+    )
+    mode: Mode | None = Field(
+        default=None, description="audit: this tier's own tools and hours are recorded, never refuse."
+    )
+
+
+class FixedPrice(Closed):
+    """A price that is the same for every call."""
+
+    fixed: Amount
+
+
+Price = Annotated[
+    FixedPrice,
+    BeforeValidator(_price),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"type": "string", "pattern": _AMOUNT_PATTERN, "examples": ["0.05"]},
+                {
+                    "type": "object",
+                    "properties": {"fixed": {"type": "string", "pattern": _AMOUNT_PATTERN}},
+                    "required": ["fixed"],
+                    "additionalProperties": False,
+                },
+            ]
+        }
+    ),
+]
+
+
+class ToolEntry(Closed):
+    """What is known of a tool, or of all that a pattern matches. Each setting comes from the most specific entry with it."""
+
+    price: Price | None = Field(default=None, description="Per call. A tool without a price is refused.")
+    read_only: bool | None = Field(
+        default=None, description="It changes nothing. Declared here, never believed from upstream."
+    )
+    charge_on_error: bool | None = Field(
+        default=None, description="Whether a call that answers isError is charged. True by default."
+    )
+    timeout_s: Timeout | None = Field(default=None, description="How long a call may take.")
+    redact: list[KeyName] = Field(default_factory=list, description="Argument and result keys never recorded.")
+
+
+class Defaults(Closed):
+    """What tiers and tools fall back on."""
+
+    on_deny: str | None = Field(default=None, max_length=500)
+    session_expires: Duration | None = None
+    auto_session: AutoSession = Field(default_factory=AutoSession)
+    timeout_s: Timeout | None = None
+    doubt_charges_after: Duration | None = Field(
+        default=None, description="A call in doubt is charged in full after this, unless a person decides before."
+    )
+
+
+class PolicyFile(Closed):
+    """One policy file. All files of the folder are read together; each may hold any part."""
+
+    version: Annotated[str, BeforeValidator(_version), WithJsonSchema({"const": "1"})] = "1"
+    currency: Annotated[str, BeforeValidator(_currency), _string(r"^[A-Z]{3,8}$", "USD")] | None = None
+    time_zone: Zone | None = Field(
+        default=None, description="Of day caps, and of hours that name none. UTC where left out."
+    )
+    mode: Mode | None = Field(
+        default=None,
+        description="audit: tools, hours and argument rules are recorded as would_deny and never refuse. Halts, caps, "
+        "charges and unpriced tools always refuse.",
+    )
+    defaults: Defaults = Field(default_factory=Defaults)
+    tiers: dict[Name, TierEntry] = Field(default_factory=dict)
+    scopes: dict[Name, ScopeEntry] = Field(default_factory=dict)
+    tools: dict[Pattern, ToolEntry] = Field(default_factory=dict)
+    redact: list[KeyName] = Field(default_factory=list, description="Key names never recorded, whatever the tool.")

@@ -1,0 +1,134 @@
+"""The policy in force: immutable, compiled once from the files of a folder, asked for every call.
+
+Owns what the rest of the broker may ask of a policy. Decides without I/O: facts and `now` come in. Only `load_policy`
+reads files; keeping an old policy when a new one is broken is `policy_source`'s.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import asdict
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Literal
+
+import orjson
+
+from haltline.policy.caps import CapLimit
+from haltline.policy.decide import Explained, RuleSaid, decide, explain
+from haltline.policy.folder import read_folder
+from haltline.policy.grant import Rulebook
+from haltline.policy.hours import day_bounds
+from haltline.policy.rules import Asked
+from haltline.policy.schemas import InputSchemas
+from haltline.policy.terms import Price, TermsTable, ToolDefaults
+from haltline.policy.tiers import Tier, compile_scope, compile_tier
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from haltline.policy.folder import Merged
+    from haltline.policy.grant import Grant
+    from haltline.policy.model import Decision, Facts, Principal, ToolCall
+
+__all__ = ["CapLimit", "Explained", "Policy", "Price", "RuleSaid", "Tier", "ToolDefaults", "load_policy"]
+
+_DOUBT_CHARGES_AFTER_S = 86_400.0
+_MOST_REMEMBERED = 4096
+_NO_DEFAULTS: Mapping[str, ToolDefaults] = MappingProxyType({})
+
+
+class Policy:
+    """Every answer is a function of the files it was made from and of what is passed in; what it remembers is only speed."""
+
+    def __init__(self, merged: Merged, defaults: Mapping[str, ToolDefaults] = _NO_DEFAULTS) -> None:
+        """Raises ConfigError for a default price that is no amount."""
+        content = merged.content
+        self.version = _version(merged, defaults)
+        self.currency = content.currency or "USD"
+        self.time_zone = content.time_zone or "UTC"
+        self.mode: Literal["enforce", "audit"] = content.mode or "enforce"
+        self.doubt_charges_after_s = content.defaults.doubt_charges_after or _DOUBT_CHARGES_AFTER_S
+        declared = [key for entry in content.tools.values() for key in entry.redact]
+        self.redact_keys = tuple(dict.fromkeys((*content.redact, *declared)))
+        self._terms = TermsTable(merged, defaults)
+        self._rulebook = Rulebook(
+            tiers={name: compile_tier(merged, name) for name in content.tiers},
+            scopes={name: compile_scope(merged, name) for name in content.scopes},
+            schemas=InputSchemas(),
+            currency=self.currency,
+            audit=self.mode == "audit",
+        )
+        self._grants: dict[tuple[object, ...], Grant] = {}
+
+    @property
+    def tier_names(self) -> tuple[str, ...]:
+        return tuple(self._rulebook.tiers)
+
+    @property
+    def scope_names(self) -> tuple[str, ...]:
+        return tuple(self._rulebook.scopes)
+
+    def decide(self, call: ToolCall, who: Principal, facts: Facts, now_us: int) -> Decision:
+        """Whether this call may go, and what it holds. An exception must end in a Deny `policy.error` at the caller."""
+        terms = self._terms.of(call.tool, call.upstream)
+        return decide(self._grant(who), Asked(call, who, facts, now_us, terms))
+
+    def explain(self, call: ToolCall, who: Principal, facts: Facts, now_us: int) -> Explained:
+        """The same decision with what every rule said. Nothing is held, nothing stops."""
+        terms = self._terms.of(call.tool, call.upstream)
+        return explain(self._grant(who), Asked(call, who, facts, now_us, terms))
+
+    def grants(self, who: Principal, tool: str, upstream: str) -> bool:
+        """Whether `tools/list` shows this tool: exactly where a call of it would not be refused as `scope.tool`."""
+        del upstream  # tools are granted by the name that agents see
+        grant = self._grant(who)
+        return grant.known and all(rule.audit or rule.allows(tool) for rule in grant.tools)
+
+    def limits(self, who: Principal) -> tuple[CapLimit, ...]:
+        """The caps in force: the strictest of tier, agent and session. Allowances are facts, not caps, and not in here."""
+        return self._grant(who).limits
+
+    def rate_windows_s(self, who: Principal) -> tuple[int, ...]:
+        """The windows for which a decision reads `Facts.rate_counts`."""
+        return self._grant(who).rate_windows_s
+
+    def price(self, tool: str, upstream: str) -> Price | None:
+        """None: unpriced, so every call is refused (R6)."""
+        return self._terms.of(tool, upstream).price
+
+    def day_bounds(self, now_us: int) -> tuple[int, int]:
+        """The calendar day in the policy's zone (R2): `start <= now_us < end`, in microseconds."""
+        return day_bounds(now_us, self.time_zone)
+
+    def tier(self, name: str) -> Tier | None:
+        return self._rulebook.tiers.get(name)
+
+    def _grant(self, who: Principal) -> Grant:
+        key = (
+            who.tier,
+            who.scopes,
+            who.tools,
+            who.hours,
+            who.agent_caps,
+            who.session_caps,
+            who.agent if who.hours else "",
+        )
+        known = self._grants.get(key)
+        if known is None:
+            if len(self._grants) >= _MOST_REMEMBERED:
+                self._grants.clear()
+            known = self._grants[key] = self._rulebook.grant(who)
+        return known
+
+
+def load_policy(folder: Path, defaults: Mapping[str, ToolDefaults] = _NO_DEFAULTS) -> Policy:
+    """The policy of a folder. Raises ConfigError with every problem: file, line, key and what to do."""
+    return Policy(read_folder(folder), defaults)
+
+
+def _version(merged: Merged, defaults: Mapping[str, ToolDefaults]) -> str:
+    """The same for files that say the same, whatever their names, order and comments."""
+    content = merged.content.model_dump(mode="json", by_alias=True)
+    said = {"policy": content, "defaults": {name: asdict(default) for name, default in defaults.items()}}
+    return "p_" + hashlib.sha256(orjson.dumps(said, option=orjson.OPT_SORT_KEYS)).hexdigest()[:12]
