@@ -57,6 +57,8 @@ class Courier:
         self._backoff = backoff
         self._ended = ended
         self._on_the_way: set[int] = set()
+        self._just_ended: set[int] = set()
+        """Attempts that ended while the rows were being read: what was read says of them what is no longer so."""
         self._bell = anyio.Event()
 
     def wake(self) -> None:
@@ -85,13 +87,14 @@ class Courier:
 
     async def _start_due(self, tasks: TaskGroup, now_us: int) -> int | None:
         """Start what is due and has a place; returns when to look again (None: when woken)."""
+        self._just_ended.clear()
         try:
             heads = await self._reader.rows(_HEADS, (self.channel.name, 2 * _AT_ONCE))
         except Exception as error:  # noqa: BLE001  # the boundary: a store that fails stops no courier, the rows stay
             log.warning("alerts_not_read", channel=self.channel.name, error=f"{type(error).__name__}: {error}")
             return now_us + int(self._backoff.store_pause_s * 1_000_000)
         for row in heads:
-            if row["id"] in self._on_the_way:
+            if row["id"] in self._on_the_way or row["id"] in self._just_ended:
                 continue
             if row["next_us"] > now_us:
                 return int(row["next_us"])
@@ -107,6 +110,7 @@ class Courier:
             await self._record(row, outcome)
         finally:
             self._on_the_way.discard(row["id"])
+            self._just_ended.add(row["id"])
             self.wake()
             self._ended()
 

@@ -58,10 +58,10 @@ class Outbox:
     def enqueue(self, tx: Tx, event_seq: int, alert: Alert) -> str:
         """Write the alert and one delivery per channel in the transaction of its cause; returns the alert's id."""
         public_id = f"alt_{secrets.token_hex(12)}"
-        body = alert.fit(self._redact).stored()
+        alert = alert.fit(self._redact)
         cursor = tx.execute(
             "INSERT INTO alerts (public_id, event_seq, at_us, kind, agent_id, session_id, body) VALUES (?,?,?,?,?,?,?)",
-            (public_id, event_seq, tx.now_us, alert.kind, alert.agent_id, alert.session, body),
+            (public_id, event_seq, tx.now_us, alert.kind, alert.agent_id, alert.session, alert.stored()),
         )
         alert_row, lane = cursor.lastrowid, alert.agent_id or ""
         for courier in self._couriers:

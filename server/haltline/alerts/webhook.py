@@ -8,6 +8,9 @@ from __future__ import annotations
 import base64
 import hashlib
 import hmac
+import os
+import socket
+import ssl
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING
@@ -151,7 +154,9 @@ def _why(error: httpx.TransportError) -> str:
     )
     cause: BaseException | None = error
     while cause is not None:
-        if isinstance(cause, OSError) and cause.strerror:
+        if isinstance(cause, ssl.SSLError | socket.gaierror) and cause.strerror:
             return f"{said}: {cause.strerror}"
+        if isinstance(cause, OSError) and cause.errno:
+            return f"{said}: {os.strerror(cause.errno)}"
         cause = cause.__cause__ or cause.__context__
     return said
