@@ -32,6 +32,7 @@ __all__ = [
     "ScopeEntry",
     "TierEntry",
     "ToolEntry",
+    "json_schema",
 ]
 
 Mode = Literal["enforce", "audit"]
@@ -265,12 +266,11 @@ class ToolEntry(Closed):
 
 
 class Defaults(Closed):
-    """What tiers and tools fall back on."""
+    """What tiers fall back on, and what holds for all."""
 
     on_deny: str | None = Field(default=None, max_length=500)
     session_expires: Duration | None = None
     auto_session: AutoSession = Field(default_factory=AutoSession)
-    timeout_s: Timeout | None = None
     doubt_charges_after: Duration | None = Field(
         default=None, description="A call in doubt is charged in full after this, unless a person decides before."
     )
@@ -294,3 +294,19 @@ class PolicyFile(Closed):
     scopes: dict[Name, ScopeEntry] = Field(default_factory=dict)
     tools: dict[Pattern, ToolEntry] = Field(default_factory=dict)
     redact: list[KeyName] = Field(default_factory=list, description="Key names never recorded, whatever the tool.")
+
+
+def json_schema() -> dict[str, Any]:
+    """The JSON Schema of a policy file (2020-12), for editors. A key is left out rather than null."""
+    made = _without_null(PolicyFile.model_json_schema(by_alias=True))
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **made, "title": "Haltline policy file"}
+
+
+def _without_null(part: Any) -> Any:
+    if isinstance(part, list):
+        return [_without_null(item) for item in part]
+    if not isinstance(part, dict):
+        return part
+    kept = {key: _without_null(value) for key, value in part.items() if not (key == "default" and value is None)}
+    arms = [arm for arm in kept.pop("anyOf", ()) if arm != {"type": "null"}]
+    return {**kept, **arms[0]} if len(arms) == 1 else {**kept, **({"anyOf": arms} if arms else {})}

@@ -25,7 +25,6 @@ __all__ = ["Merged", "read_folder"]
 
 _MERGED = ("defaults", "tiers", "scopes", "tools")
 """Top-level keys whose entries may come from several files; any other stands in one file alone."""
-_ENTRIES = ("tiers", "scopes", "tools")
 _OPEN_ENDED = {"value", "schema"}
 """Keys under which an empty value is a value: JSON null."""
 _MOST_FILES = 200
@@ -56,17 +55,18 @@ class Merged:
 def read_folder(folder: Path) -> Merged:
     """Every `*.yaml` of the folder, not of folders in it. Raises ConfigError with all problems."""
     problems: list[Problem] = []
-    files: list[tuple[Document, PolicyFile]] = []
+    documents: list[Document] = []
+    contents: list[PolicyFile] = []
     for path in _files(folder):
         try:
-            document = parse_yaml(_read(path), str(path))
-            files.append((document, _validate(document)))
+            documents.append(parse_yaml(_read(path), str(path)))
+            contents.append(_validate(documents[-1]))
         except ConfigError as error:
             problems += error.problems
-    documents, twice = _owners([document for document, _ in files])
+    owners, twice = _owners(documents)
     problems += twice
     if not problems:
-        merged = Merged(_merge([content for _, content in files]), documents)
+        merged = Merged(_merge(contents), owners)
         problems += _unknown_names(merged)
         if not problems:
             return merged
@@ -117,19 +117,14 @@ def _validate(document: Document) -> PolicyFile:
     # `tools:` with every entry commented out says nothing; anywhere else an empty value is a slip.
     content = {key: value for key, value in content.items() if value is not None or key not in (*_MERGED, "redact")}
     problems = [document.problem(path, "empty; write its value, or leave the line out") for path in _empty(content, ())]
-    problems += [
-        document.problem((kind, name), "empty; write at least {}")
-        for kind in _ENTRIES
-        if isinstance(content.get(kind), dict)
-        for name, entry in content[kind].items()
-        if entry is None
-    ]
-    if problems:
-        raise ConfigError(problems)
     try:
-        return PolicyFile.model_validate(content)
+        checked = PolicyFile.model_validate(content)
     except ValidationError as error:
-        raise ConfigError(problems_of(error, document, PolicyFile)) from error
+        empty = {problem.key for problem in problems}
+        problems += [one for one in problems_of(error, document, PolicyFile) if one.key not in empty]
+    if problems:
+        raise ConfigError(sorted(problems, key=lambda problem: problem.line or 0))
+    return checked
 
 
 def _empty(value: Any, path: KeyPath) -> list[KeyPath]:
@@ -138,10 +133,7 @@ def _empty(value: Any, path: KeyPath) -> list[KeyPath]:
         for key, inner in value.items():
             if key in _OPEN_ENDED and len(path) >= 4:
                 continue
-            if inner is not None:
-                found += _empty(inner, (*path, key))
-            elif len(path) != 1 or path[0] not in _ENTRIES:
-                found.append((*path, key))
+            found += [(*path, key)] if inner is None else _empty(inner, (*path, key))
     elif isinstance(value, list):
         for index, inner in enumerate(value):
             found += [(*path, index)] if inner is None else _empty(inner, (*path, index))
@@ -158,11 +150,13 @@ def _owners(documents: list[Document]) -> tuple[dict[tuple[str, str], Document],
     owners: dict[tuple[str, str], Document] = {}
     problems: list[Problem] = []
     for document in documents:
-        for key, value in (document.content or {}).items():
-            if key == "version":
+        content = document.content if isinstance(document.content, dict) else {}
+        for key, value in content.items():
+            if key == "version" or value is None:
                 continue
-            paths: list[KeyPath] = [(key, name) for name in value] if key in _MERGED and value else [(key,)]
-            for path in paths if value is not None else ():
+            named = key in _MERGED and isinstance(value, dict)
+            paths: list[KeyPath] = [(key, name) for name in value] if named else [(key,)]
+            for path in paths:
                 first = owners.setdefault(_owner(path), document)
                 if first is not document:
                     place = f"{Path(first.file).name}:{first.line(path)}"

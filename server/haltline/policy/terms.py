@@ -74,7 +74,6 @@ class TermsTable:
         ]
         self._prices = {pattern: _price(merged, pattern) for _, pattern, _ in self._entries}
         self._upstreams = {name: (_default_price(name, default), default) for name, default in defaults.items()}
-        self._fallback_s = merged.content.defaults.timeout_s
         self._known: dict[tuple[str, str], Terms] = {}
 
     def of(self, tool: str, upstream: str) -> Terms:
@@ -91,13 +90,13 @@ class TermsTable:
         price = next((self._prices[pattern] for pattern, entry in entries if entry.price is not None), default_price)
         read_only = _first(entry.read_only for _, entry in entries)
         charge_on_error = _first(entry.charge_on_error for _, entry in entries)
-        timeout_s = _first(entry.timeout_s for _, entry in entries) or default.timeout_s or self._fallback_s
+        timeout_s = _first(entry.timeout_s for _, entry in entries)
         return Terms(
             price=price,
             said="" if price is None else price.said,
             read_only=default.read_only if read_only is None else read_only,
             charge_on_error=True if charge_on_error is None else charge_on_error,
-            deadline_s=timeout_s or _DEADLINE_S,
+            deadline_s=timeout_s or default.timeout_s or _DEADLINE_S,
         )
 
 

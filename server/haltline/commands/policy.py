@@ -1,0 +1,80 @@
+"""`haltline policy check|schema`: what a folder of policy files says and lacks, and their JSON Schema for editors."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from haltline.errors import ConfigError
+from haltline_client.commands.desk import examples
+from haltline_client.commands.page import Styled, stdout_page
+from haltline_client.commands.words import clean
+
+if TYPE_CHECKING:
+    from haltline.errors import Problem
+    from haltline_client.commands.page import Page
+
+__all__ = ["check", "schema"]
+
+
+@click.command(
+    "check", epilog=examples("haltline policy check", "haltline policy check --policies /etc/haltline/policies")
+)
+@click.option(
+    "--policies", default="policies", type=click.Path(path_type=Path), metavar="FOLDER", help="[default: policies]"
+)
+@click.option("--json", "as_json", is_flag=True, help="Print the result as one line of JSON.")
+def check(policies: Path, as_json: bool) -> int:
+    """Check the policy files of a folder. Exit code 3 when they cannot be used; warnings alone are 0."""
+    version, problems, warnings = _look(policies)
+    if as_json:
+        result: dict[str, Any] = {
+            "folder": str(policies),
+            "ok": not problems,
+            "version": version,
+            "problems": [asdict(problem) for problem in problems],
+            "warnings": [asdict(warning) for warning in warnings],
+        }
+        click.echo(json.dumps(result, separators=(",", ":")))
+    else:
+        _print(stdout_page(), policies, version, problems, warnings)
+    return ConfigError.exit_code if problems else 0
+
+
+@click.command("schema", epilog=examples("haltline policy schema > policy.schema.json"))
+def schema() -> None:
+    """Print the JSON Schema of policy files, for editors that check and complete YAML."""
+    from haltline.policy.document import json_schema  # noqa: PLC0415 - keeps `--help` fast
+
+    click.echo(json.dumps(json_schema(), indent=2))
+
+
+def _look(folder: Path) -> tuple[str | None, tuple[Problem, ...], tuple[Problem, ...]]:
+    """Version, problems and warnings of what a broker would read there."""
+    from haltline.policy.folder import read_folder  # noqa: PLC0415 - keeps `--help` fast
+    from haltline.policy.policy import Policy  # noqa: PLC0415
+    from haltline.policy.review import review  # noqa: PLC0415
+
+    try:
+        merged = read_folder(folder)
+        return Policy(merged).version, (), review(merged)
+    except ConfigError as error:
+        return None, error.problems, ()
+
+
+def _print(
+    page: Page, folder: Path, version: str | None, problems: tuple[Problem, ...], warnings: tuple[Problem, ...]
+) -> None:
+    for problem in problems:
+        page.line(Styled("error  ", "bad"), clean(problem))
+    for warning in warnings:
+        page.line(Styled("warning  ", "warn"), clean(warning))
+    if problems:
+        count = f"{len(problems)} problem" + ("s" if len(problems) > 1 else "")
+        page.line(f"{count}; a broker would not take up this policy.")
+    else:
+        page.line(Styled("ok", "good"), f"  policy {version} in {clean(folder)}")
