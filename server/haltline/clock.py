@@ -1,4 +1,8 @@
-"""The effective clock: microseconds since the epoch that never go backward (R9), whatever the wall clock does."""
+"""The effective clock: microseconds since the epoch that never go backward (R9), whatever the wall clock does.
+
+A wall clock that is set back leaves time standing until it has caught up; one that is set forward is not believed beyond
+what a steady clock has seen pass, and says so until it is put right or the broker is started anew.
+"""
 
 from __future__ import annotations
 
@@ -7,25 +11,54 @@ import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 
-__all__ = ["Clock", "iso"]
+__all__ = ["STEP_MAX_US", "Clock", "iso"]
+
+STEP_MAX_US = 300_000_000
+"""How far the wall clock may run ahead of steady time at once: more than any correction of a synchronised machine."""
+
+
+def _wall_us() -> int:
+    return time.time_ns() // 1000
+
+
+def _steady_us() -> int:
+    """Time that also passes while the machine sleeps, so that waking up is no step."""
+    return time.clock_gettime_ns(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)) // 1000
 
 
 class Clock:
-    """`now_us()` is monotone, also across restarts once `not_before` was told the newest recorded time."""
+    """`now_us()` is monotone, also across restarts once `not_before` was told the newest recorded time.
 
-    def __init__(self, wall_us: Callable[[], int] = lambda: time.time_ns() // 1000) -> None:
-        self._wall_us = wall_us
-        self._last_us = 0
+    `steady_us` never jumps; a clock with a `wall_us` of its own is taken as steady unless it is given one.
+    """
+
+    def __init__(self, wall_us: Callable[[], int] | None = None, steady_us: Callable[[], int] | None = None) -> None:
+        self._wall_us = wall_us or _wall_us
+        self._steady_us = steady_us or wall_us or _steady_us
         self._lock = threading.Lock()
+        self._last_us = 0
+        self._offset_us = self._wall_us() - self._steady_us()
+        self._ahead_us = 0
 
     def now_us(self) -> int:
         with self._lock:
-            self._last_us = max(self._last_us, self._wall_us())
+            wall_us, steady_us = self._wall_us(), self._steady_us()
+            ahead_us = wall_us - steady_us - self._offset_us
+            stepped = ahead_us > STEP_MAX_US
+            self._ahead_us = ahead_us if stepped else 0
+            if not stepped:  # never lowered: a clock that was set back and then put right again made no step
+                self._offset_us = max(self._offset_us, wall_us - steady_us)
+            self._last_us = max(self._last_us, steady_us + self._offset_us if stepped else wall_us)
             return self._last_us
 
     def not_before(self, at_us: int) -> None:
         with self._lock:
             self._last_us = max(self._last_us, at_us)
+
+    @property
+    def stepped_us(self) -> int:
+        """How far the wall clock was set forward beyond what is believed; while not 0, nothing may be dispatched (R9)."""
+        return self._ahead_us
 
 
 def iso(at_us: int) -> str:

@@ -25,9 +25,7 @@ _SECRET_LENGTH = 43
 _CHECKSUM_LENGTH = 6
 _LONGEST = 200
 
-TOKEN_PATTERN = (
-    rf"hl_[sao]_[0-9A-Za-z]{{{_ID_LENGTH}}}_[0-9A-Za-z]{{{_SECRET_LENGTH + _CHECKSUM_LENGTH}}}"
-)
+TOKEN_PATTERN = rf"hl_[sao]_[0-9A-Za-z]{{{_ID_LENGTH}}}_[0-9A-Za-z]{{{_SECRET_LENGTH + _CHECKSUM_LENGTH}}}"
 _SHAPE = re.compile(
     rf"hl_([sao])_([0-9A-Za-z]{{{_ID_LENGTH}}})_([0-9A-Za-z]{{{_SECRET_LENGTH}}})([0-9A-Za-z]{{{_CHECKSUM_LENGTH}}})"
 )

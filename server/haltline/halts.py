@@ -14,6 +14,7 @@ from haltline.policy.model import CapKind, HaltFact
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from haltline.store.reader import Reader
     from haltline.store.writer import Tx
 
 __all__ = ["EVERYTHING", "HaltRow", "HaltScope", "Halts"]
@@ -43,15 +44,25 @@ class Halts:
 
     def on(self, tx: Tx, session_id: str, agent_id: str) -> tuple[HaltFact, ...]:
         """What stops a call of this session and agent now: a call needs none of the three to be set."""
+        # Three look-ups: written as one with OR, SQLite reads every halt that is set.
+        one = f"{_HALT} WHERE lifted_us IS NULL AND scope = ? AND subject_id = ?"
         rows = tx.execute(
-            f"{_HALT} WHERE lifted_us IS NULL AND ((scope = 'session' AND subject_id = ?)"
-            " OR (scope = 'agent' AND subject_id = ?) OR (scope = 'everything' AND subject_id = 'everything'))",
-            (session_id, agent_id),
+            f"{one} UNION ALL {one} UNION ALL {one}",
+            ("session", session_id, "agent", agent_id, EVERYTHING, EVERYTHING),
         )
         return tuple(_halt(row).fact() for row in rows)
 
     def all_set(self, tx: Tx) -> list[HaltRow]:
         return [_halt(row) for row in tx.execute(f"{_HALT} WHERE lifted_us IS NULL ORDER BY set_us")]
+
+    async def standing(self, reader: Reader, now_us: int, most: int) -> list[HaltRow]:
+        """Every halt that stops somebody now, the oldest first; those of sessions that have ended are left out."""
+        rows = await reader.rows(
+            f"{_HALT} WHERE lifted_us IS NULL AND (scope <> 'session' OR EXISTS (SELECT 1 FROM sessions"
+            " WHERE sessions.id = subject_id AND state = 'open' AND expires_us > ?)) ORDER BY set_us LIMIT ?",
+            (now_us, most),
+        )
+        return [_halt(tuple(row)) for row in rows]
 
     def get(self, tx: Tx, scope: HaltScope, subject_id: str) -> HaltRow | None:
         row = tx.execute(
@@ -59,7 +70,9 @@ class Halts:
         ).fetchone()
         return None if row is None else _halt(row)
 
-    def set(self, tx: Tx, scope: HaltScope, subject_id: str, *, code: str, text: str, by: str, cap: str | None = None) -> bool:
+    def set(
+        self, tx: Tx, scope: HaltScope, subject_id: str, *, code: str, text: str, by: str, cap: str | None = None
+    ) -> bool:
         """Returns False when it was halted already (the first cause stays)."""
         cursor = tx.execute(
             "INSERT INTO halts (scope, subject_id, code, text, cap, by, set_us) VALUES (?,?,?,?,?,?,?)"
@@ -77,7 +90,9 @@ class Halts:
         if cursor.rowcount != 1:
             raise Conflict("that halt was lifted already")
 
-    def allow(self, tx: Tx, scope: HaltScope, subject_id: str, cap: CapKind, amount: int, *, until_us: int, by: str) -> None:
+    def allow(
+        self, tx: Tx, scope: HaltScope, subject_id: str, cap: CapKind, amount: int, *, until_us: int, by: str
+    ) -> None:
         """Add to a cap for a limited time: micro-units, or calls for the cap on calls."""
         tx.execute(
             "INSERT INTO allowances (scope, subject_id, cap, amount, until_us, by, granted_us) VALUES (?,?,?,?,?,?,?)",

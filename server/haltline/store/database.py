@@ -6,22 +6,27 @@ keeps a SQLite in the range of the WAL-reset bug (sqlite.org/wal.html) safe.
 
 from __future__ import annotations
 
+import os
 import sqlite3
+from contextlib import closing
 from importlib import resources
 from typing import TYPE_CHECKING
+from urllib.parse import quote
 
 from haltline.errors import StoreError
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-__all__ = ["APPLICATION_ID", "connect_reader", "connect_writer", "migrations"]
+__all__ = ["APPLICATION_ID", "connect_reader", "connect_writer", "migrations", "uri"]
 
 APPLICATION_ID = 0x484C_544C
 """`HLTL`: tells our files from anybody else's."""
 _BUSY_TIMEOUT_MS = 2_000
 _CACHE_KIB = 16_384
 _STATEMENTS_CACHED = 256
+_WAL_KEPT_BYTES = 8 * 1024 * 1024
+"""What the write-ahead log is cut back to once it was checkpointed."""
 
 
 def migrations() -> dict[int, str]:
@@ -35,43 +40,63 @@ def migrations() -> dict[int, str]:
     return dict(sorted(found.items()))
 
 
+def uri(path: Path, mode: str) -> str:
+    """SQLite's URI for a file, whatever characters its path has; `mode` is `rwc`, `ro`, or `ro&immutable=1`."""
+    return f"file:{quote(str(path))}?mode={mode}"
+
+
 def connect_writer(path: Path) -> sqlite3.Connection:
     """The one writing connection: migrated, WAL, `synchronous=FULL`, foreign keys on.
 
-    Raises StoreError for a file that is not ours, is newer than this program, or fails its integrity check.
+    Raises StoreError for a file that is not ours, is newer than this program, or cannot be written.
     """
-    fresh = not path.exists()
+    fresh = _create_private(path)
     try:
-        connection = _connect(path, "rwc")
-        connection.execute("PRAGMA journal_mode = WAL")
-        connection.execute("PRAGMA synchronous = FULL")
-        connection.execute("PRAGMA foreign_keys = ON")
-        connection.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
-        connection.execute("PRAGMA secure_delete = ON")
-        _migrate(connection, path, fresh=fresh)
+        connection = _connect(path, "rw")
+        try:
+            version = _version(connection, path, fresh=fresh)  # first: nothing of a foreign file is touched
+            _set_up(connection)
+            _migrate(connection, path, version)
+        except BaseException:
+            connection.close()
+            raise
     except sqlite3.Error as error:
         raise StoreError(f"{path} cannot be opened: {error}") from error
-    if fresh:
-        path.chmod(0o600)
-    if connection.execute("PRAGMA synchronous").fetchone()[0] != 2:
-        raise StoreError(f"{path}: synchronous=FULL did not hold, so nothing could be promised; refusing to start")
     return connection
 
 
-def connect_reader(path: Path) -> sqlite3.Connection:
-    """A read-only connection; it never checkpoints. Raises StoreError when the file is not there or not ours."""
+def connect_reader(path: Path, *, immutable: bool = False) -> sqlite3.Connection:
+    """A read-only connection; it never checkpoints. Raises StoreError when the file is not there or not ours.
+
+    `immutable`: for a copy that nobody writes, in a place where nothing can be written.
+    """
     try:
-        connection = _connect(path, "ro")
-        connection.execute("PRAGMA query_only = ON")
-        _check_ours(connection, path)
+        connection = _connect(path, "ro&immutable=1" if immutable else "ro")
+        try:
+            connection.execute("PRAGMA query_only = ON")
+            _check_ours(connection, path)
+        except BaseException:
+            connection.close()
+            raise
     except sqlite3.Error as error:
         raise StoreError(f"{path} cannot be read: {error}") from error
     return connection
 
 
+def _create_private(path: Path) -> bool:
+    """Make the file readable for its owner alone before SQLite opens it: its WAL inherits its rights. False: it is there."""
+    try:
+        os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
+    except FileExistsError:
+        return False
+    except OSError as error:
+        raise StoreError(f"{path} cannot be created: {error.strerror}") from error
+    return True
+
+
 def _connect(path: Path, mode: str) -> sqlite3.Connection:
     connection = sqlite3.connect(
-        f"file:{path}?mode={mode}",
+        uri(path, mode),
         uri=True,
         isolation_level=None,
         check_same_thread=False,
@@ -79,6 +104,17 @@ def _connect(path: Path, mode: str) -> sqlite3.Connection:
     )
     connection.execute(f"PRAGMA busy_timeout = {_BUSY_TIMEOUT_MS}")
     return connection
+
+
+def _set_up(connection: sqlite3.Connection) -> None:
+    connection.execute("PRAGMA journal_mode = WAL")
+    connection.execute("PRAGMA synchronous = FULL")
+    connection.execute("PRAGMA foreign_keys = ON")
+    connection.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
+    connection.execute("PRAGMA secure_delete = ON")
+    connection.execute(f"PRAGMA journal_size_limit = {_WAL_KEPT_BYTES}")
+    if connection.execute("PRAGMA synchronous").fetchone()[0] != 2:
+        raise StoreError("synchronous=FULL did not hold, so nothing could be promised; refusing to start")
 
 
 def _check_ours(connection: sqlite3.Connection, path: Path) -> int:
@@ -95,18 +131,19 @@ def _check_ours(connection: sqlite3.Connection, path: Path) -> int:
     return version
 
 
-def _migrate(connection: sqlite3.Connection, path: Path, *, fresh: bool) -> None:
-    empty = fresh or not connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
-    version = 0 if empty else _check_ours(connection, path)
+def _version(connection: sqlite3.Connection, path: Path, *, fresh: bool) -> int:
+    if fresh or not connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
+        return 0
+    return _check_ours(connection, path)
+
+
+def _migrate(connection: sqlite3.Connection, path: Path, version: int) -> None:
     steps = {number: sql for number, sql in migrations().items() if number > version}
-    if not steps:
-        return
-    if not empty:
+    if steps and version:
         backup = path.with_name(f"{path.name}.before-{max(steps)}")
-        with sqlite3.connect(backup) as target:
+        _create_private(backup)
+        with closing(sqlite3.connect(backup)) as target:
             connection.backup(target)
-        target.close()
-        backup.chmod(0o600)
     for number, sql in steps.items():
         connection.executescript(
             f"BEGIN IMMEDIATE;\n{sql}\nPRAGMA application_id = {APPLICATION_ID};\nPRAGMA user_version = {number};\nCOMMIT;"

@@ -86,7 +86,9 @@ class DataFolder:
             value = file.read_bytes()
         except FileNotFoundError:
             if not may_create:
-                message = f"{file} is missing although the database exists; restore it from a backup (nothing was changed)"
+                message = (
+                    f"{file} is missing although the database exists; restore it from a backup (nothing was changed)"
+                )
                 raise StoreError(message) from None
             file.parent.mkdir(mode=0o700, exist_ok=True)
             write_private(file, secrets.token_bytes(_PEPPER_BYTES))

@@ -1,4 +1,8 @@
-"""Queries beside the hot path: a few read-only aiosqlite connections, each query bounded in time and rows."""
+"""Queries beside the hot path: a few read-only aiosqlite connections, each query bounded in time.
+
+A query whose caller went away ends too, so that it holds neither a place nor the write-ahead log. How many rows a query
+may return is for its LIMIT to say.
+"""
 
 from __future__ import annotations
 
@@ -9,33 +13,58 @@ from typing import TYPE_CHECKING, Any
 import aiosqlite
 import anyio
 
+from haltline.store.database import uri
+
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
     from pathlib import Path
 
-__all__ = ["Reader"]
+__all__ = ["QUERY_TIMEOUT_S", "Reader"]
 
 _CONNECTIONS = 2
 QUERY_TIMEOUT_S = 10.0
+_STEPS_BETWEEN_LOOKS = 5_000
+"""SQLite's virtual machine instructions between two looks at whether the query is still wanted (well under 1 ms)."""
+
+
+class _Connection:
+    """One connection with its thread, and the one way to stop what runs in it from outside."""
+
+    def __init__(self, db: aiosqlite.Connection) -> None:
+        self.db = db
+        self._unwanted = False
+
+    async def prepare(self) -> None:
+        self.db.row_factory = sqlite3.Row
+        await self.db.execute("PRAGMA query_only = ON")
+        await self.db.set_progress_handler(lambda: int(self._unwanted), _STEPS_BETWEEN_LOOKS)
+
+    async def stop(self) -> None:
+        """End the query that runs; returns when the thread is free again."""
+        self._unwanted = True
+        await self.db.rollback()  # waits its turn in the thread behind the query
+        self._unwanted = False
 
 
 class Reader:
     """`rows` returns `sqlite3.Row`s. A reader never writes and never checkpoints."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, timeout_s: float = QUERY_TIMEOUT_S) -> None:
         self._path = path
-        self._idle: list[aiosqlite.Connection] = []
+        self._timeout_s = timeout_s
+        self._idle: list[_Connection] = []
         self._places = anyio.Semaphore(_CONNECTIONS)
 
     async def rows(self, sql: str, parameters: Sequence[Any] = ()) -> list[sqlite3.Row]:
-        """All rows of one query. Raises TimeoutError after `QUERY_TIMEOUT_S` seconds."""
-        async with self._connection() as connection:
-            try:
-                with anyio.fail_after(QUERY_TIMEOUT_S):
-                    return list(await connection.execute_fetchall(sql, parameters))
-            except TimeoutError:
-                await connection.interrupt()
-                raise
+        """All rows of one query. Raises TimeoutError after `timeout_s` seconds, waiting for a connection included."""
+        with anyio.fail_after(self._timeout_s):
+            async with self._connection() as connection:
+                try:
+                    return list(await connection.db.execute_fetchall(sql, parameters))
+                except anyio.get_cancelled_exc_class():
+                    with anyio.CancelScope(shield=True):
+                        await connection.stop()
+                    raise
 
     async def row(self, sql: str, parameters: Sequence[Any] = ()) -> sqlite3.Row | None:
         found = await self.rows(sql, parameters)
@@ -43,10 +72,10 @@ class Reader:
 
     async def aclose(self) -> None:
         while self._idle:
-            await self._idle.pop().close()
+            await self._idle.pop().db.close()
 
     @asynccontextmanager
-    async def _connection(self) -> AsyncIterator[aiosqlite.Connection]:
+    async def _connection(self) -> AsyncIterator[_Connection]:
         async with self._places:
             connection = self._idle.pop() if self._idle else await self._open()
             try:
@@ -54,8 +83,12 @@ class Reader:
             finally:
                 self._idle.append(connection)
 
-    async def _open(self) -> aiosqlite.Connection:
-        connection = await aiosqlite.connect(f"file:{self._path}?mode=ro", uri=True, isolation_level=None)
-        connection.row_factory = sqlite3.Row
-        await connection.execute("PRAGMA query_only = ON")
+    async def _open(self) -> _Connection:
+        with anyio.CancelScope(shield=True):  # a cancelled opening would leave its thread behind
+            connection = _Connection(await aiosqlite.connect(uri(self._path, "ro"), uri=True, isolation_level=None))
+            try:
+                await connection.prepare()
+            except BaseException:
+                await connection.db.close()
+                raise
         return connection

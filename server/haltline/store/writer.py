@@ -11,6 +11,7 @@ import sqlite3
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import anyio
@@ -21,63 +22,93 @@ from haltline.errors import StoreUnavailable
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-__all__ = ["Tx", "Writer"]
+__all__ = ["WAL_ALARM_BYTES", "Tx", "Writer"]
 
 T = TypeVar("T")
 Unit = Callable[["Tx"], T]
 
+WAL_ALARM_BYTES = 64 * 1024 * 1024
+"""A write-ahead log this long means that some reader keeps it from being checkpointed."""
+PROBE_EVERY_S = 1.0
+"""How often a failed store is tried again when nothing else tries it."""
 _BATCH_MAX = 256
 _QUEUE_MAX = 20_000
+_URGENT_MAX = 2_000
+_BROKEN_STORE = frozenset(
+    {
+        sqlite3.SQLITE_BUSY,
+        sqlite3.SQLITE_CANTOPEN,
+        sqlite3.SQLITE_CORRUPT,
+        sqlite3.SQLITE_FULL,
+        sqlite3.SQLITE_IOERR,
+        sqlite3.SQLITE_LOCKED,
+        sqlite3.SQLITE_NOMEM,
+        sqlite3.SQLITE_NOTADB,
+        sqlite3.SQLITE_PROTOCOL,
+        sqlite3.SQLITE_READONLY,
+    }
+)
+"""Primary result codes that say the store is broken, not the unit that met it: the whole batch is given up."""
 log = structlog.get_logger(__name__)
 
 
 class Tx:
     """What a unit works with: the connection inside its savepoint, and one `now_us` for all it does."""
 
-    __slots__ = ("_after_commit", "_on_release", "connection", "execute", "now_us")
+    __slots__ = ("_after_commit", "_on_rollback", "connection", "execute", "now_us")
 
     def __init__(self, connection: sqlite3.Connection, now_us: int) -> None:
         self.connection = connection
         self.execute = connection.execute
         self.now_us = now_us
-        self._on_release: list[Callable[[], None]] = []
+        self._on_rollback: list[Callable[[], None]] = []
         self._after_commit: list[Callable[[], None]] = []
 
-    def on_release(self, step: Callable[[], None]) -> None:
-        """Run in the writer thread once this unit's statements stand, so that the next unit sees it; must not fail.
+    def on_rollback(self, step: Callable[[], None]) -> None:
+        """Run in the writer thread if this unit raises; must not fail.
 
-        What it changes must be dropped by an `on_lost` hook of the writer, for a commit that fails later.
+        For what is remembered beside the rows: change it together with them, and drop it here. A batch lost at COMMIT
+        calls the writer's `on_lost` hooks instead.
         """
-        self._on_release.append(step)
+        self._on_rollback.append(step)
 
     def after_commit(self, step: Callable[[], None]) -> None:
-        """Run on the event loop after COMMIT; never if it fails."""
+        """Run on the event loop after COMMIT, in the order of commits, before the unit's caller goes on; never if it fails."""
         self._after_commit.append(step)
 
 
 class _Job(Generic[T]):
-    __slots__ = ("after", "error", "future", "result", "unit")
+    """One unit, its caller's future, and what became of it. `deliver` and `result_of` run on the event loop."""
 
-    def __init__(self, unit: Unit[T], future: asyncio.Future[T]) -> None:
+    __slots__ = ("after", "delivered", "error", "future", "result", "unit")
+
+    def __init__(self, unit: Unit[T], future: asyncio.Future[None]) -> None:
         self.unit = unit
         self.future = future
+        self.delivered = False
         self.result: T | None = None
-        self.error: BaseException | None = None
+        self.error: Exception | None = None
         self.after: Sequence[Callable[[], None]] = ()
 
     def deliver(self) -> None:
         for step in self.after:
-            step()
-        if self.future.done():
-            return
+            try:
+                step()
+            except Exception as error:  # the boundary: one unit's step must not keep the others of its batch waiting
+                log.exception("after_commit_failed")
+                self.error = error
+        self.delivered = True
+        if not self.future.done():
+            self.future.set_result(None)
+
+    def outcome(self) -> T:
         if self.error is not None:
-            self.future.set_exception(self.error)
-        else:
-            self.future.set_result(self.result)  # type: ignore[arg-type]  # set by the unit that had no error
+            raise self.error
+        return self.result  # type: ignore[return-value]  # set by the unit that had no error
 
 
 class Writer:
-    """Owns the writing connection. `connect` is called in the writer thread, at start and again after a failure."""
+    """Owns the writing connection. `connect` is called at start, and in the writer thread again after a failure."""
 
     def __init__(self, connect: Callable[[], sqlite3.Connection], now_us: Callable[[], int]) -> None:
         self._connect = connect
@@ -87,11 +118,14 @@ class Writer:
         self._wake = threading.Condition()
         self._closing = False
         self._connection: sqlite3.Connection | None = None
+        self._wal: Path | None = None
         self._lost_hooks: list[Callable[[], None]] = []
         self._thread = threading.Thread(target=self._work, name="haltline-writer", daemon=True)
         self._loop: asyncio.AbstractEventLoop | None = None
         self.failure: str | None = None
-        """Why the last commit failed, until one succeeds; `/readyz` says it."""
+        """Why the last commit failed, until one succeeds; `/readyz` says it. The writer tries by itself every second."""
+        self.wal_bytes = 0
+        """Length of the write-ahead log after the last commit; past `WAL_ALARM_BYTES` it is logged as an error."""
 
     def on_lost(self, hook: Callable[[], None]) -> None:
         """Called in the writer thread when a batch was lost: drop everything remembered from uncommitted units."""
@@ -100,7 +134,7 @@ class Writer:
     def start(self) -> None:
         """Open the connection (raises what `connect` raises) and start the thread. Call on the event loop."""
         self._loop = asyncio.get_running_loop()
-        self._connection = self._connect()
+        self._open()
         self._thread.start()
 
     @property
@@ -110,21 +144,24 @@ class Writer:
     async def run(self, unit: Unit[T], *, urgent: bool = False) -> T:
         """Run one unit and return its result after COMMIT.
 
-        Shielded: once asked, it is awaited to its end even if the caller is cancelled, so that no hold is ever made
-        without its owner knowing. `urgent` units (an operator's) go before all that wait.
-        Raises what the unit raised, or StoreUnavailable.
+        Once asked, it is awaited to its end whatever cancels the caller (a cancel scope, or the task itself; that
+        cancellation strikes at the caller's next await), so that no hold is ever made without its owner knowing.
+        `urgent` units (an operator's) go before all that wait. Raises what the unit raised, or StoreUnavailable.
         """
-        assert self._loop is not None, "start() first"
-        job = _Job(unit, self._loop.create_future())
-        with self._wake:
-            if self._closing:
-                raise StoreUnavailable("the broker is shutting down")
-            if not urgent and len(self._queue) >= _QUEUE_MAX:
-                raise StoreUnavailable("the broker is overloaded; try again shortly")
-            (self._urgent if urgent else self._queue).append(job)
-            self._wake.notify()
+        job = self._enqueue(unit, urgent=urgent)
+        cancelled: asyncio.CancelledError | None = None
         with anyio.CancelScope(shield=True):
-            return await job.future
+            while not job.delivered:
+                try:
+                    await job.future
+                except asyncio.CancelledError as error:
+                    cancelled = error
+                    if not job.delivered:
+                        job.future = job.future.get_loop().create_future()
+        if cancelled is not None and (task := asyncio.current_task()) is not None:
+            task.uncancel()
+            task.cancel(*cancelled.args)
+        return job.outcome()
 
     async def aclose(self) -> None:
         """Write what waits, checkpoint, close."""
@@ -132,12 +169,30 @@ class Writer:
             self._closing = True
             self._wake.notify()
         if self._thread.is_alive():
-            await asyncio.to_thread(self._thread.join)
+            with anyio.CancelScope(shield=True):
+                await asyncio.to_thread(self._thread.join)
+
+    def _enqueue(self, unit: Unit[T], *, urgent: bool) -> _Job[T]:
+        assert self._loop is not None, "start() first"
+        queue, most = (self._urgent, _URGENT_MAX) if urgent else (self._queue, _QUEUE_MAX)
+        job = _Job(unit, self._loop.create_future())
+        with self._wake:
+            if self._closing:
+                raise StoreUnavailable("the broker is shutting down")
+            if len(queue) >= most:
+                raise StoreUnavailable("the broker is overloaded; try again shortly")
+            queue.append(job)
+            self._wake.notify()
+        return job
+
+    # in the writer thread
 
     def _take(self) -> list[_Job[Any]]:
+        """The next batch, urgent units first. Empty: closing, or time to try a failed store again."""
         with self._wake:
             while not self._queue and not self._urgent and not self._closing:
-                self._wake.wait()
+                if not self._wake.wait(PROBE_EVERY_S if self.failure else None) and self.failure:
+                    return []
             batch = list(self._urgent)
             self._urgent.clear()
             while self._queue and len(batch) < _BATCH_MAX:
@@ -145,25 +200,48 @@ class Writer:
             return batch
 
     def _work(self) -> None:
-        while batch := self._take():
-            try:
-                self._commit(batch)
-            except Exception as error:  # noqa: BLE001  # the boundary: whatever broke, every unit of the batch failed
-                self._lose(batch, error)
-            self._deliver(batch)
+        try:
+            while (batch := self._take()) or not self._closing:
+                try:
+                    self._commit(batch)
+                except Exception as error:  # noqa: BLE001 - the boundary: whatever broke, every unit of the batch failed
+                    self._lose(batch, error)
+                self._deliver(batch)
+        finally:
+            self._end()
+
+    def _end(self) -> None:
+        """Nothing waits for ever, also when this thread ends for a reason that nobody thought of."""
+        with self._wake:
+            self._closing = True
+            left = [*self._urgent, *self._queue]
+            self._urgent.clear()
+            self._queue.clear()
+        if left:
+            self._lose(left, RuntimeError("the writer ended"))
+            self._deliver(left)
         if self._connection is not None:
             self._connection.close()
 
-    def _commit(self, batch: Iterable[_Job[Any]]) -> None:
-        if self._connection is None:
-            self._connection = self._connect()
-        connection = self._connection
+    def _open(self) -> sqlite3.Connection:
+        connection = self._connection = self._connect()
+        file = connection.execute("PRAGMA database_list").fetchone()[2]
+        self._wal = Path(f"{file}-wal") if file else None
+        return connection
+
+    def _commit(self, batch: Sequence[_Job[Any]]) -> None:
+        connection = self._connection or self._open()
         connection.execute("BEGIN IMMEDIATE")
         now_us = self._now_us()
         for job in batch:
             self._run_unit(connection, job, now_us)
+        if not batch:
+            _write_something(connection)
         connection.execute("COMMIT")
-        self.failure = None
+        if self.failure is not None:
+            log.warning("commits_succeed_again", after=self.failure)
+            self.failure = None
+        self._watch_wal()
 
     @staticmethod
     def _run_unit(connection: sqlite3.Connection, job: _Job[Any], now_us: int) -> None:
@@ -171,17 +249,17 @@ class Writer:
         connection.execute("SAVEPOINT unit")
         try:
             job.result = job.unit(tx)
-        except Exception as error:
-            if not connection.in_transaction:  # SQLite gave the whole transaction up (disk full, I/O error)
-                raise
+        except BaseException as error:  # the boundary: a unit that raises, whatever it raises, fails alone
+            if not connection.in_transaction or _store_is_broken(error):
+                raise StoreUnavailable(str(error)) from error
             connection.execute("ROLLBACK TO unit")
             connection.execute("RELEASE unit")
-            job.error = error
+            for step in tx._on_rollback:  # noqa: SLF001 - a Tx and its writer are one thing
+                step()
+            job.error = _raisable(error)
             return
         connection.execute("RELEASE unit")
-        for step in tx._on_release:
-            step()
-        job.after = tx._after_commit
+        job.after = tx._after_commit  # noqa: SLF001
 
     def _lose(self, batch: Iterable[_Job[Any]], error: Exception) -> None:
         """A connection whose commit failed is not trusted again: it is closed and the next batch opens a new one."""
@@ -191,7 +269,7 @@ class Writer:
             try:
                 self._connection.close()
             except sqlite3.Error as close_error:
-                log.error("close_failed", error=str(close_error))
+                log.error("close_failed", error=str(close_error))  # noqa: TRY400 - its text says all
             self._connection = None
         for hook in self._lost_hooks:
             hook()
@@ -199,12 +277,47 @@ class Writer:
             job.error = StoreUnavailable(f"the record could not be written ({error})")
             job.after = ()
 
-    def _deliver(self, batch: list[_Job[Any]]) -> None:
+    def _deliver(self, batch: Sequence[_Job[Any]]) -> None:
         assert self._loop is not None
 
         def deliver_all() -> None:
             for job in batch:
                 job.deliver()
 
-        if not self._loop.is_closed():
+        try:
             self._loop.call_soon_threadsafe(deliver_all)
+        except RuntimeError:  # the loop is closed: nobody is left who could wait; what waits is written all the same
+            log.warning("nobody_waits", units=len(batch))
+
+    def _watch_wal(self) -> None:
+        before, self.wal_bytes = self.wal_bytes, _size(self._wal)
+        if before < WAL_ALARM_BYTES <= self.wal_bytes:
+            log.error(
+                "wal_grows", bytes=self.wal_bytes, advice="a reader holds it open; end long audit queries or copies"
+            )
+
+
+def _store_is_broken(error: BaseException) -> bool:
+    return isinstance(error, sqlite3.Error) and getattr(error, "sqlite_errorcode", 0) & 0xFF in _BROKEN_STORE
+
+
+def _raisable(error: BaseException) -> Exception:
+    """What the caller may be given: a StopIteration or a cancellation out of a unit would steer its task."""
+    if isinstance(error, Exception) and not isinstance(error, StopIteration | StopAsyncIteration):
+        return error
+    wrapped = RuntimeError(f"a unit of work raised {type(error).__name__}")
+    wrapped.__cause__ = error
+    return wrapped
+
+
+def _write_something(connection: sqlite3.Connection) -> None:
+    """Write a page without changing what it says, so that the COMMIT after it proves that the disk takes writes."""
+    version = connection.execute("PRAGMA user_version").fetchone()[0]
+    connection.execute(f"PRAGMA user_version = {int(version)}")
+
+
+def _size(file: Path | None) -> int:
+    try:
+        return 0 if file is None else file.stat().st_size
+    except OSError:
+        return 0

@@ -33,7 +33,7 @@ CREATE TABLE sessions (
     auto_credential TEXT,
     auto_key        TEXT
 ) STRICT;
-CREATE INDEX sessions_by_agent ON sessions (agent_id, state);
+CREATE INDEX sessions_by_agent ON sessions (agent_id, state, expires_us);
 CREATE INDEX sessions_auto ON sessions (auto_credential, auto_key, opened_us) WHERE auto_credential IS NOT NULL;
 
 CREATE TABLE credentials (
@@ -47,6 +47,8 @@ CREATE TABLE credentials (
     revoked_us INTEGER
 ) STRICT;
 CREATE INDEX credentials_by_agent ON credentials (agent_id) WHERE agent_id IS NOT NULL;
+CREATE INDEX credentials_by_session ON credentials (session_id) WHERE session_id IS NOT NULL;
+CREATE INDEX credentials_by_operator ON credentials (operator) WHERE operator IS NOT NULL;
 
 CREATE TABLE operators (
     name       TEXT PRIMARY KEY,
@@ -104,7 +106,9 @@ CREATE TABLE holds (
 ) STRICT;
 CREATE INDEX holds_by_agent ON holds (agent_id, admitted_us);
 CREATE INDEX holds_by_session ON holds (session_id);
-CREATE INDEX holds_open ON holds (state, charges_at_us) WHERE state IN ('held', 'in_doubt');
+-- SQLite uses a partial index only where the query repeats its condition.
+CREATE INDEX holds_open ON holds (agent_id, state) WHERE state IN ('held', 'in_doubt');
+CREATE INDEX holds_due ON holds (charges_at_us) WHERE charges_at_us IS NOT NULL;
 
 CREATE TABLE events (
     seq        INTEGER PRIMARY KEY,

@@ -1,0 +1,236 @@
+"""Sums over the ledger's rows, kept in memory so that a decision costs the same however long the history is.
+
+They always say what the writer's connection sees now: changed beside each row, loaded from the rows at first touch,
+dropped when a unit rolls back or a commit fails. Touched in the writer thread alone. Reads the table holds, writes nothing.
+"""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from haltline.store.writer import Tx
+
+__all__ = ["HOUR_US", "Accounts", "AgentAccount", "HoldState", "TaskAccount"]
+
+HoldState = Literal["held", "settled", "voided", "in_doubt"]
+DayBounds = Callable[[int], tuple[int, int]]
+
+HOUR_US = 3_600_000_000
+_ACCOUNTS_MAX = 20_000
+"""More than this are all dropped, and loaded again when touched."""
+
+
+@dataclass(slots=True)
+class TaskAccount:
+    """One session's money and calls. Held and in doubt both count; only an end frees or settles them."""
+
+    settled: int = 0
+    held: int = 0
+    calls_settled: int = 0
+    calls_open: int = 0
+
+    def admit(self, amount: int) -> None:
+        self.held += amount
+        self.calls_open += 1
+
+    def move(self, to: HoldState, amount: int, charged: int) -> None:
+        if to == "in_doubt":
+            return
+        self.held -= amount
+        self.calls_open -= 1
+        if to == "settled":
+            self.settled += charged
+            self.calls_settled += 1
+
+
+@dataclass(slots=True)
+class _Entry:
+    """A hold while it counts in the rolling hour or can still move."""
+
+    amount: int
+    admitted_us: int
+    state: HoldState
+    charged: int = 0
+    in_hour: bool = False
+
+    @property
+    def settled(self) -> int:
+        return self.charged if self.state == "settled" else 0
+
+    @property
+    def held(self) -> int:
+        """In doubt is not held: it counts apart, in every current window (R1)."""
+        return self.amount if self.state == "held" else 0
+
+    @property
+    def counts(self) -> bool:
+        """Free, voided and in doubt ones do not; what was in doubt does once it is settled."""
+        return bool(self.settled or self.held)
+
+
+@dataclass(slots=True)
+class AgentAccount:
+    """One agent's money in its rolling hour and its calendar day, and its admissions for rate caps."""
+
+    day_start_us: int
+    day_end_us: int
+    day_settled: int = 0
+    day_held: int = 0
+    hour_settled: int = 0
+    hour_held: int = 0
+    in_doubt: int = 0
+    running: int = 0
+    _hour: list[tuple[int, int, _Entry]] = field(default_factory=list)
+    _open: dict[str, _Entry] = field(default_factory=dict)
+    _admissions: dict[int, deque[int]] = field(default_factory=dict)
+    _serial: itertools.count[int] = field(default_factory=itertools.count)
+
+    def roll(self, now_us: int, day_bounds: DayBounds) -> None:
+        """Let go of what the windows have left behind."""
+        since_us = now_us - HOUR_US
+        while self._hour and (self._hour[0][0] <= since_us or not self._hour[0][2].counts):
+            entry = heapq.heappop(self._hour)[2]
+            entry.in_hour = False
+            self.hour_settled -= entry.settled
+            self.hour_held -= entry.held
+        if now_us >= self.day_end_us:
+            self.day_start_us, self.day_end_us = day_bounds(now_us)
+            self.day_settled = self.day_held = 0
+
+    def admit(self, call_id: str, amount: int, now_us: int) -> None:
+        entry = self._open[call_id] = _Entry(amount, now_us, "held")
+        self.running += 1
+        self.day_held += amount
+        self._into_hour(entry)
+        for window_s, times in self._admissions.items():
+            times.append(now_us)
+            _trim(times, now_us - window_s * 1_000_000)
+
+    def move(self, call_id: str, to: HoldState, charged: int, now_us: int) -> None:
+        """Correct each window that the admission is still in (R8)."""
+        entry = self._open[call_id]
+        settled, held = entry.settled, entry.held
+        self.running -= entry.state == "held"
+        self.in_doubt += entry.amount * ((to == "in_doubt") - (entry.state == "in_doubt"))
+        entry.state, entry.charged = to, charged
+        settled, held = entry.settled - settled, entry.held - held
+        if self.day_start_us <= entry.admitted_us < self.day_end_us:
+            self.day_settled += settled
+            self.day_held += held
+        if entry.in_hour:
+            self.hour_settled += settled
+            self.hour_held += held
+        elif entry.admitted_us > now_us - HOUR_US:
+            self._into_hour(entry)
+        if to != "in_doubt":
+            del self._open[call_id]
+
+    def admissions(self, tx: Tx, agent_id: str, window_s: int) -> int:
+        """How many calls were admitted in the last `window_s` seconds, whatever became of them."""
+        since_us = tx.now_us - window_s * 1_000_000
+        times = self._admissions.get(window_s)
+        if times is None:
+            rows = tx.execute(
+                "SELECT admitted_us FROM holds WHERE agent_id = ? AND admitted_us > ? ORDER BY admitted_us",
+                (agent_id, since_us),
+            )
+            times = self._admissions[window_s] = deque(row[0] for row in rows)
+        _trim(times, since_us)
+        return len(times)
+
+    @property
+    def hour_resets_at_us(self) -> int | None:
+        """When the oldest amount that counts leaves the hour."""
+        return self._hour[0][0] + HOUR_US if self._hour else None
+
+    def load(self, tx: Tx, agent_id: str) -> None:
+        self.day_settled, self.day_held = tx.execute(
+            "SELECT coalesce(sum(charged_micros), 0), coalesce(sum(amount_micros) FILTER (WHERE state = 'held'), 0)"
+            " FROM holds WHERE agent_id = ? AND admitted_us >= ?",
+            (agent_id, self.day_start_us),
+        ).fetchone()
+        self._load_open(
+            tx.execute(
+                "SELECT id, amount_micros, admitted_us, state FROM holds"
+                " WHERE state IN ('held', 'in_doubt') AND agent_id = ?",
+                (agent_id,),
+            )
+        )
+        rows = tx.execute(
+            "SELECT id, amount_micros, admitted_us, state, coalesce(charged_micros, 0) FROM holds"
+            " WHERE agent_id = ? AND admitted_us > ?",
+            (agent_id, tx.now_us - HOUR_US),
+        )
+        for call_id, *values in rows:
+            self._into_hour(self._open.get(call_id) or _Entry(*values))
+
+    def _load_open(self, rows: Iterable[tuple[str, int, int, HoldState]]) -> None:
+        for call_id, amount, admitted_us, state in rows:
+            self._open[call_id] = _Entry(amount, admitted_us, state)
+            self.running += state == "held"
+            self.in_doubt += amount if state == "in_doubt" else 0
+
+    def _into_hour(self, entry: _Entry) -> None:
+        if not entry.counts:
+            return
+        entry.in_hour = True
+        self.hour_settled += entry.settled
+        self.hour_held += entry.held
+        heapq.heappush(self._hour, (entry.admitted_us, next(self._serial), entry))
+
+
+class Accounts:
+    """All that is remembered, by session and by agent."""
+
+    def __init__(self, day_bounds: DayBounds) -> None:
+        self._day_bounds = day_bounds
+        self._tasks: dict[str, TaskAccount] = {}
+        self._agents: dict[str, AgentAccount] = {}
+
+    def forget(self) -> None:
+        self._tasks.clear()
+        self._agents.clear()
+
+    def drop(self, agent_id: str, session_id: str) -> None:
+        self._agents.pop(agent_id, None)
+        self._tasks.pop(session_id, None)
+
+    def task(self, tx: Tx, session_id: str) -> TaskAccount:
+        known = self._tasks.get(session_id)
+        if known is None:
+            if len(self._tasks) >= _ACCOUNTS_MAX:
+                self._tasks.clear()
+            row = tx.execute(
+                "SELECT coalesce(sum(charged_micros), 0),"
+                " coalesce(sum(amount_micros) FILTER (WHERE state IN ('held', 'in_doubt')), 0),"
+                " count(*) FILTER (WHERE state = 'settled'), count(*) FILTER (WHERE state IN ('held', 'in_doubt'))"
+                " FROM holds WHERE session_id = ?",
+                (session_id,),
+            ).fetchone()
+            known = self._tasks[session_id] = TaskAccount(*row)
+        return known
+
+    def agent(self, tx: Tx, agent_id: str) -> AgentAccount:
+        """Rolled to this transaction's time."""
+        known = self._agents.get(agent_id)
+        if known is None:
+            if len(self._agents) >= _ACCOUNTS_MAX:
+                self._agents.clear()
+            known = AgentAccount(*self._day_bounds(tx.now_us))
+            known.load(tx, agent_id)
+            self._agents[agent_id] = known
+        known.roll(tx.now_us, self._day_bounds)
+        return known
+
+
+def _trim(times: deque[int], since_us: int) -> None:
+    while times and times[0] <= since_us:
+        times.popleft()

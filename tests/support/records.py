@@ -1,0 +1,101 @@
+"""What tests of the records share: a database of their own, units run in one thread, and rows that refer to each other."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+
+from haltline.ledger import Hold
+from haltline.store.database import connect_writer
+from haltline.store.writer import Tx
+
+__all__ = ["HOUR", "NOON_US", "SECOND", "Store", "a_hold", "utc_day"]
+
+T = TypeVar("T")
+SECOND = 1_000_000
+HOUR = 3_600 * SECOND
+DAY = 24 * HOUR
+NOON_US = 1_790_000_000_000_000 // DAY * DAY + 12 * HOUR
+
+
+class Lost(Exception):
+    """Raised by a test where a COMMIT would have failed."""
+
+
+class Store:
+    """A database and its units of work without the writer's thread: savepoints, rollbacks and lost batches as it does them."""
+
+    def __init__(self, folder: Path, *, on_lost: tuple[Callable[[], None], ...] = ()) -> None:
+        self.path = folder / "haltline.db"
+        self.connection = connect_writer(self.path)
+        self.now_us = NOON_US
+        self.on_lost = on_lost
+
+    def run(self, unit: Callable[[Tx], T]) -> T:
+        with self.batch() as one:
+            return one(unit)
+
+    @contextmanager
+    def batch(self, *, lost: bool = False) -> Iterator[Callable[[Callable[[Tx], Any]], Any]]:
+        """Several units in one transaction; with `lost`, its COMMIT fails."""
+        self.connection.execute("BEGIN IMMEDIATE")
+        try:
+            yield self._unit
+        except BaseException:
+            self._lose()
+            raise
+        if lost:
+            self._lose()
+        else:
+            self.connection.execute("COMMIT")
+
+    def _unit(self, unit: Callable[[Tx], T]) -> T:
+        tx = Tx(self.connection, self.now_us)
+        self.connection.execute("SAVEPOINT unit")
+        try:
+            result = unit(tx)
+        except BaseException:
+            self.connection.execute("ROLLBACK TO unit")
+            self.connection.execute("RELEASE unit")
+            for step in tx._on_rollback:
+                step()
+            raise
+        self.connection.execute("RELEASE unit")
+        return result
+
+    def _lose(self) -> None:
+        self.connection.execute("ROLLBACK")
+        for hook in self.on_lost:
+            hook()
+
+    def people(self, agents: dict[str, tuple[str, ...]]) -> None:
+        """Agents with their sessions, as the ledger's foreign keys want them."""
+        add_people(self.connection, agents, self.now_us)
+
+    def close(self) -> None:
+        self.connection.close()
+
+
+def add_people(connection: sqlite3.Connection, agents: dict[str, tuple[str, ...]], now_us: int = NOON_US) -> None:
+    for agent, sessions in agents.items():
+        connection.execute(
+            "INSERT INTO agents (id, handle, tier, created_us) VALUES (?,?,?,?)", (agent, agent, "t", now_us)
+        )
+        for session in sessions:
+            connection.execute(
+                "INSERT INTO sessions (id, agent_id, task, opened_by, opened_us, expires_us, last_used_us)"
+                " VALUES (?,?,'a task','test',?,?,?)",
+                (session, agent, now_us, now_us + 365 * DAY, now_us),
+            )
+
+
+def a_hold(call: str, amount: int = 100, *, agent: str = "a1", session: str = "s1", tool: str = "up__tool") -> Hold:
+    return Hold(call, agent, session, tool, "up", amount, None, "held", True, False, 0, None, None, None)
+
+
+def utc_day(now_us: int) -> tuple[int, int]:
+    start = now_us // DAY * DAY
+    return start, start + DAY
