@@ -211,6 +211,8 @@ class Session:
         try:
             async with asyncio.timeout(until - clock() + ANSWER_TIMEOUT_S):
                 await ended
+        except TimeoutError as error:
+            raise Wrong(f"call {self._count} of {self._name}: no answer within {ANSWER_TIMEOUT_S:g} s") from error
         finally:
             self._wire.on_lost = _nothing
 
@@ -253,9 +255,13 @@ async def run(sessions: Sequence[Session], seconds: float, *, warm_s: float = 0.
 
 
 async def _all(sessions: Sequence[Session], until: float, sample: Sample, *, keep: bool) -> None:
-    async with asyncio.TaskGroup() as tasks:
-        for session in sessions:
-            tasks.create_task(session.spin(until, sample, keep=keep))
+    """Raises what went wrong first; the others are cancelled."""
+    try:
+        async with asyncio.TaskGroup() as tasks:
+            for session in sessions:
+                tasks.create_task(session.spin(until, sample, keep=keep))
+    except ExceptionGroup as group:
+        raise group.exceptions[0] from None
 
 
 def percentile(values: Sequence[float], share: float) -> float:

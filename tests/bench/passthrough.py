@@ -1,6 +1,6 @@
 """What one would write with the SDK: its low-level `Server` in front, one connected `Client` behind, and no governance.
 
-JSON answers are on, which is its faster mode. usage: passthrough.py URL-OF-THE-UPSTREAM
+In its faster mode: JSON answers, and schemas looked up where the server would list tools for each call. usage: passthrough.py URL-OF-THE-UPSTREAM
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from mcp import Client
 from mcp.server.lowlevel import Server
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Mapping
 
     import mcp_types as types
 
@@ -23,6 +23,7 @@ class Passthrough:
 
     def __init__(self, url: str) -> None:
         self._client = Client(url)
+        self._schemas: dict[str, Mapping[str, Any]] = {}
 
     async def list_tools(self, context: Any, params: Any) -> types.ListToolsResult:
         del context, params
@@ -33,13 +34,20 @@ class Passthrough:
         return await self._client.call_tool(params.name, params.arguments)
 
     def app(self) -> Any:
-        server = Server("passthrough", on_list_tools=self.list_tools, on_call_tool=self.call_tool)
+        server = Server(
+            "passthrough",
+            on_list_tools=self.list_tools,
+            on_call_tool=self.call_tool,
+            get_tool_input_schema=self._schemas.get,
+        )
         app = server.streamable_http_app(json_response=True)
         inner = app.router.lifespan_context
 
         @asynccontextmanager
         async def connected(app: Any) -> AsyncIterator[Any]:
             async with self._client, inner(app) as state:
+                listed = await self._client.list_tools()
+                self._schemas |= {tool.name: tool.input_schema for tool in listed.tools}
                 yield state
 
         app.router.lifespan_context = connected
