@@ -182,6 +182,16 @@ class Identity:
             raise NotFound(f"there is no agent {handle!r}; haltline agents list shows them")
         return _agent(row)
 
+    def agents(self, tx: Tx) -> list[tuple[AgentRow, int]]:
+        """Every agent by handle, each with how many sessions it has open."""
+        columns = _AGENT.removeprefix("SELECT ").removesuffix(" FROM agents")
+        rows = tx.execute(
+            f"SELECT (SELECT count(*) FROM sessions WHERE agent_id = agents.id AND sessions.state = 'open'"
+            f" AND expires_us > ?), {columns} FROM agents ORDER BY handle",
+            (tx.now_us,),
+        )
+        return [(_agent(row), sessions_open) for sessions_open, *row in rows]
+
     def agent_by_id(self, tx: Tx, agent_id: str) -> AgentRow:
         return _agent(tx.execute(f"{_AGENT} WHERE id = ?", (agent_id,)).fetchone())
 
@@ -276,6 +286,18 @@ class Identity:
             raise NotFound(f"there is no session {session_id!r}; haltline sessions list shows them")
         return _session(row)
 
+    def sessions(self, tx: Tx, *, agent_id: str | None, all_states: bool, most: int) -> list[SessionRow]:
+        """The newest sessions first, at most `most`: of one agent or of all, those that ended only with `all_states`."""
+        whose = "agent_id = ?" if agent_id is not None else "agent_id IN (SELECT id FROM agents)"
+        given = () if agent_id is None else (agent_id,)
+        if all_states:
+            where = f" WHERE {whose}" if agent_id is not None else ""
+            rows = tx.execute(f"{_SESSION}{where} ORDER BY rowid DESC LIMIT ?", (*given, most))
+        else:
+            open_ones = f" WHERE {whose} AND state = 'open' AND expires_us > ? ORDER BY opened_us DESC, id LIMIT ?"
+            rows = tx.execute(f"{_SESSION}{open_ones}", (*given, tx.now_us, most))
+        return [_session(row) for row in rows]
+
     def revoke_session(self, tx: Tx, session_id: str) -> None:
         tx.execute(
             "UPDATE sessions SET state = 'revoked', ended_us = ? WHERE id = ? AND state = 'open'", (tx.now_us, session_id)
@@ -298,6 +320,19 @@ class Identity:
             session_caps=session.caps,
         )
 
+    def sessionless(self, agent: AgentRow) -> Principal:
+        """An agent before it has a session: enough to list what it may call."""
+        return Principal(
+            agent_id=agent.id,
+            agent=agent.handle,
+            tier=agent.tier,
+            session_id="",
+            task="",
+            scopes=agent.scopes,
+            hours=agent.hours,
+            agent_caps=agent.caps,
+        )
+
     # operators
 
     def add_operator(self, tx: Tx, name: str, cls: Literal["person", "local"]) -> str:
@@ -313,6 +348,9 @@ class Identity:
         if row is None:
             raise NotFound(f"there is no operator {name!r}; haltline operators list shows them")
         return OperatorRow(*row)
+
+    def operators(self, tx: Tx) -> list[OperatorRow]:
+        return [OperatorRow(*row) for row in tx.execute("SELECT name, class, state, created_us FROM operators ORDER BY name")]
 
     def rotate_operator(self, tx: Tx, name: str) -> str:
         """A new token; the old one ends with this transaction."""
