@@ -1,0 +1,200 @@
+"""Agents: adding one, looking at them, and giving a revoked one a new start (R19).
+
+Any operator may add an agent, the broker machine's own credential included: what an agent may reach and spend is bounded
+by its tier, which only the policy files can widen. Undoing a revoke loosens, so it needs a person (R21).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from haltline.audit import Kind
+from haltline.control.reading import last_actions
+from haltline.control.sessions import parsed_caps, shown_session
+from haltline.control.views import Shown, in_doubt_of
+from haltline.errors import Conflict, RequestError
+from haltline.facts import gather
+from haltline.halts import EVERYTHING
+from haltline.policy.caps import caps_to_json
+from haltline.policy.hours import hours_from_json, hours_to_json
+from haltline.policy.model import Facts
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from haltline.control.desk import Desk, Operator, Request
+    from haltline.identity import AgentRow
+    from haltline.policy.model import HaltFact
+    from haltline.policy.policy import Policy
+    from haltline.store.writer import Tx
+    from haltline_client import results as r
+
+__all__ = ["AGENTS_A_UNIT", "Agents", "agent_state", "spent_today"]
+
+AGENTS_A_UNIT = 50
+"""So many are looked at in one unit of work, so that no call waits long behind a list."""
+SESSIONS_SHOWN = 50
+
+
+class Agents:
+    def __init__(self, desk: Desk) -> None:
+        self._desk = desk
+        self._parts = desk.parts
+
+    async def add_agent(
+        self,
+        request: Request,
+        *,
+        handle: str,
+        tier: str,
+        owner: str | None = None,
+        scopes: Sequence[str] = (),
+        hours: Mapping[str, str] | None = None,
+        caps: Mapping[str, Any] | None = None,
+        credential: bool = False,
+        reason: str | None = None,
+    ) -> r.AddedAgent:
+        """Register an agent under a tier of the policy; caps and hours can only narrow what that tier grants."""
+        if handle == EVERYTHING:
+            raise RequestError(f"{EVERYTHING!r} is what a halt of all agents is called; choose another handle")
+        why = None if reason is None else self._desk.why(reason)
+        narrowed = parsed_caps(caps)
+        try:
+            opening = None if hours is None else hours_from_json(hours)
+        except ValueError as error:
+            raise RequestError(f"hours: {error}") from None
+        self._check_names(tier, scopes)
+
+        def unit(tx: Tx, operator: Operator) -> str | None:
+            agent = self._parts.identity.add_agent(
+                tx,
+                handle=handle,
+                tier=tier,
+                owner=self._desk.plain(owner or ""),
+                scopes=tuple(scopes),
+                hours=opening,
+                caps=narrowed,
+            )
+            body = {
+                "tier": tier,
+                "owner": agent.owner or None,
+                "scopes": list(scopes) or None,
+                "hours": None if opening is None else hours_to_json(opening),
+                "caps": caps_to_json(narrowed) or None,
+                "credential": credential,
+                "reason": why,
+            }
+            self._parts.audit.append(tx, self._desk.event(Kind.AGENT_ADDED, operator, request, agent=agent, body=body))
+            return self._parts.identity.issue_agent_credential(tx, agent) if credential else None
+
+        token = await self._desk.act(request, unit)
+        added: r.AddedAgent = {"agent": handle, "tier": tier, "owner": owner or None}
+        if token is not None:
+            added["token"] = token
+        return added
+
+    def _check_names(self, tier: str, scopes: Sequence[str]) -> None:
+        policy = self._parts.policies.current
+        if policy is None:
+            raise Conflict("the policy cannot be read, so no tier is known; run: haltline policy check")
+        if policy.tier(tier) is None:
+            raise RequestError(f"tier: there is no tier {tier!r} in the policy; it has {_names(policy.tier_names)}")
+        missing = [name for name in scopes if name not in policy.scope_names]
+        if missing:
+            raise RequestError(
+                f"scopes: there is no scope {missing[0]!r} in the policy; it has {_names(policy.scope_names)}"
+            )
+
+    async def list_agents(self, request: Request) -> r.AgentList:
+        rows = await self._desk.act(request, lambda tx, _: self._parts.identity.agents(tx))
+        shown: list[r.Agent] = []
+        for start in range(0, len(rows), AGENTS_A_UNIT):
+            some = rows[start : start + AGENTS_A_UNIT]
+            shown += await self._parts.writer.run(lambda tx, some=some: [self._listed(tx, *one) for one in some])  # type: ignore[misc]
+        return {"agents": shown}
+
+    def _listed(self, tx: Tx, agent: AgentRow, sessions_open: int) -> r.Agent:
+        today = spent_today(tx, self._desk, agent)
+        return {
+            "agent": agent.handle,
+            "tier": agent.tier,
+            "owner": agent.owner or None,
+            "state": agent_state(agent, self._parts.halts.on(tx, "", agent.id)),
+            "sessions_open": sessions_open,
+            "spent_day": today["spent_day"],
+            "cap_day": today["cap_day"],
+        }
+
+    async def show_agent(self, request: Request, *, agent: str) -> r.AgentDetail:
+        """One agent with scopes, caps, balances, open sessions and what it did last."""
+
+        def unit(tx: Tx, _: Operator) -> tuple[r.AgentDetail, str]:
+            row = self._parts.identity.agent(tx, agent)
+            return self._detail(tx, row), row.id
+
+        detail, agent_id = await self._desk.act(request, unit)
+        detail["last_actions"] = await last_actions(self._parts.reader, agent_id=agent_id)
+        return detail
+
+    def _detail(self, tx: Tx, row: AgentRow) -> r.AgentDetail:
+        policy = self._parts.policies.current
+        shown, who = Shown(policy), self._parts.identity.sessionless(row)
+        halts = self._parts.halts.on(tx, "", row.id)
+        limits = () if policy is None else policy.limits(who)
+        facts = Facts() if policy is None else gather(tx, self._parts, who, policy)
+        doubtful = self._parts.ledger.in_doubt(tx)
+        sessions = self._parts.identity.sessions(tx, agent_id=row.id, all_states=False, most=SESSIONS_SHOWN)
+        return {
+            "agent": row.handle,
+            "tier": row.tier,
+            "owner": row.owner or None,
+            "state": agent_state(row, halts),
+            "scopes": list(row.scopes),
+            "hours": None if row.hours is None else hours_to_json(row.hours),  # type: ignore[typeddict-item]  # its four keys
+            "caps": shown.caps(limits),
+            "halt": shown.cause(halts),
+            "sessions": [shown_session(tx, self._desk, row, session, doubtful) for session in sessions],
+            "balances": shown.balances(limits, facts, in_doubt_of(doubtful, row.id, ""), of_session=False),
+            "last_actions": [],
+        }
+
+    async def reissue_agent(self, request: Request, *, agent: str, reason: str, credential: bool = False) -> r.Reissued:
+        """Let a revoked agent have sessions again; what the day has spent stays spent, its halts stay set (R19)."""
+        why = self._desk.why(reason)
+
+        def unit(tx: Tx, operator: Operator) -> str | None:
+            row = self._parts.identity.agent(tx, agent)
+            self._parts.identity.reissue_agent(tx, row)
+            body = {"target": row.handle, "reason": why, "credential": credential}
+            self._parts.audit.append(tx, self._desk.event(Kind.AGENT_REISSUED, operator, request, agent=row, body=body))
+            return self._parts.identity.issue_agent_credential(tx, row) if credential else None
+
+        token = await self._desk.act(request, unit)
+        return {"agent": agent} if token is None else {"agent": agent, "token": token}
+
+
+def agent_state(agent: AgentRow, halts: Sequence[HaltFact]) -> str:
+    """`revoked`, `halted` (by its own halt or everything's) or `active`."""
+    if agent.state == "revoked":
+        return "revoked"
+    return "halted" if halts else "active"
+
+
+def spent_today(tx: Tx, desk: Desk, agent: AgentRow) -> dict[str, Any]:
+    """What an agent spent and holds today, and its day cap with what was added to it."""
+    parts = desk.parts
+    policy: Policy | None = parts.policies.current
+    shown, spent = Shown(policy), parts.ledger.spent(tx, agent.id, "", ())
+    limits = () if policy is None else policy.limits(parts.identity.sessionless(agent))
+    added = parts.halts.allowances(tx, (agent.id,))
+    caps = [cap.limit + added.get(cap.kind, 0) for cap in limits if cap.kind.value == "day"]
+    return {
+        "spent_day": shown.money(spent.day.settled_micros),
+        "cap_day": shown.money(caps[0]) if caps else None,
+        "held": shown.money(spent.day.held_micros),
+        "running": spent.agent_running,
+    }
+
+
+def _names(names: Any) -> str:
+    return ", ".join(sorted(names)) or "none"

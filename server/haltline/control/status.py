@@ -1,0 +1,108 @@
+"""The status: everything an operator looks at first, as of now. Not recorded: it shows no history."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from haltline.clock import iso
+from haltline.control.agents import AGENTS_A_UNIT, agent_state, spent_today
+from haltline.control.views import Shown
+from haltline.halts import EVERYTHING
+
+if TYPE_CHECKING:
+    from haltline.control.desk import Desk, Operator, Request
+    from haltline.halts import HaltRow
+    from haltline.health import Health
+    from haltline.identity import AgentRow
+    from haltline.ledger import Hold
+    from haltline.store.writer import Tx
+    from haltline_client import results as r
+    from haltline_client import status_results as s
+
+__all__ = ["StatusDesk"]
+
+HALTS_MAX = 500
+IN_DOUBT_MAX = 100_000
+
+
+class StatusDesk:
+    def __init__(self, desk: Desk, health: Health, version: str) -> None:
+        self._desk = desk
+        self._parts = desk.parts
+        self._health = health
+        self._version = version
+
+    async def status(self, request: Request) -> s.Status:
+        now_us, rows, in_doubt, store = await self._desk.act(request, self._first)
+        handles = {agent.id: agent.handle for agent, _ in rows}
+        halts = await self._parts.halts.standing(self._parts.reader, now_us, HALTS_MAX)
+        agents: list[s.StatusAgent] = []
+        for start in range(0, len(rows), AGENTS_A_UNIT):
+            some = rows[start : start + AGENTS_A_UNIT]
+            agents += await self._parts.writer.run(lambda tx, some=some: [self._agent(tx, *one) for one in some])  # type: ignore[misc]
+        problem = self._health.problem
+        return {
+            "now": iso(now_us),
+            "uptime_s": (now_us - self._health.started_us) / 1_000_000,
+            "version": self._version,
+            "policy": self._policy(),
+            "ready": problem is None,
+            "not_ready_because": problem,
+            "halts": [_halt(halt, handles) for halt in halts],
+            "agents": agents,
+            "in_doubt": self._in_doubt(in_doubt),
+            "alerts": await self._parts.outbox.backlog(),  # type: ignore[typeddict-item]  # as the client names it
+            "upstreams": self._parts.catalog.states(),
+            "store": store,
+        }
+
+    def _first(self, tx: Tx, _: Operator) -> tuple[int, list[tuple[AgentRow, int]], list[Hold], s.StatusStore]:
+        pages, page_bytes = (tx.execute(f"PRAGMA {name}").fetchone()[0] for name in ("page_count", "page_size"))
+        store: s.StatusStore = {
+            "events": self._parts.audit.head(tx)[0],
+            "size_bytes": pages * page_bytes + self._parts.writer.wal_bytes,
+            "queue": self._parts.writer.waiting,
+        }
+        return tx.now_us, self._parts.identity.agents(tx), self._parts.ledger.in_doubt(tx, IN_DOUBT_MAX), store
+
+    def _agent(self, tx: Tx, agent: AgentRow, sessions_open: int) -> s.StatusAgent:
+        today = spent_today(tx, self._desk, agent)
+        return {
+            "agent": agent.handle,
+            "tier": agent.tier,
+            "state": agent_state(agent, self._parts.halts.on(tx, "", agent.id)),
+            "sessions_open": sessions_open,
+            "running": today["running"],
+            "spent_day": today["spent_day"],
+            "cap_day": today["cap_day"],
+            "held": today["held"],
+        }
+
+    def _policy(self) -> s.StatusPolicy:
+        policies = self._parts.policies
+        problems: list[object] = [
+            {"file": one.file, "line": one.line, "key": one.key, "message": one.message} for one in policies.problems
+        ]
+        if policies.current is None:
+            return {"version": "none", "mode": "refusing", "problems": problems}
+        return {"version": policies.current.version, "mode": policies.current.mode, "problems": problems}
+
+    def _in_doubt(self, holds: list[Hold]) -> s.StatusInDoubt:
+        times = [hold.doubt_us for hold in holds if hold.doubt_us is not None]
+        return {
+            "count": len(holds),
+            "amount": Shown(self._parts.policies.current).money(sum(hold.amount_micros for hold in holds)),
+            "oldest_at": iso(min(times)) if times else None,
+        }
+
+
+def _halt(halt: HaltRow, handles: dict[str, str]) -> r.Halt:
+    targets = {"session": halt.subject_id, "everything": EVERYTHING}
+    return {
+        "target": targets.get(halt.scope) or handles.get(halt.subject_id, halt.subject_id),
+        "scope": halt.scope,
+        "code": halt.code,
+        "text": halt.text,
+        "by": halt.by,
+        "since": iso(halt.set_us),
+    }

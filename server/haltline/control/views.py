@@ -1,0 +1,129 @@
+"""How agents, sessions, caps and money read in an answer: pure shapes, the same wherever they appear.
+
+Takes rows and facts, returns the client's `Money`, `Balance`, `HaltCause` …. Touches no store and decides nothing.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from haltline.clock import iso
+from haltline.policy.model import CapKind, Rate
+from haltline.policy.money import format_amount
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from haltline.ledger import Hold
+    from haltline.policy.caps import CapLimit
+    from haltline.policy.model import Facts, HaltFact
+    from haltline.policy.policy import Policy
+    from haltline_client import results as r
+
+__all__ = ["InDoubtOf", "Shown", "in_doubt_of"]
+
+_MONEY = frozenset({CapKind.PER_CALL, CapKind.TASK, CapKind.HOUR, CapKind.DAY})
+_OF_SESSION = frozenset({CapKind.TASK, CapKind.CALLS})
+_ORDER = ("session", "agent", "everything")
+
+
+@dataclass(frozen=True, slots=True)
+class InDoubtOf:
+    """What is in doubt for one agent and one of its sessions."""
+
+    agent_micros: int = 0
+    session_micros: int = 0
+    session_calls: int = 0
+
+
+def in_doubt_of(holds: Iterable[Hold], agent_id: str, session_id: str) -> InDoubtOf:
+    mine = [hold for hold in holds if hold.agent_id == agent_id]
+    ours = [hold.amount_micros for hold in mine if hold.session_id == session_id]
+    return InDoubtOf(sum(hold.amount_micros for hold in mine), sum(ours), len(ours))
+
+
+class Shown:
+    """Shapes in the currency of the policy that is in force; without one, amounts have none."""
+
+    def __init__(self, policy: Policy | None) -> None:
+        self._currency = "" if policy is None else policy.currency
+
+    def money(self, micros: int) -> r.Money:
+        return {"micros": micros, "text": format_amount(micros, self._currency).strip()}
+
+    def limit(self, cap: CapLimit, extra: int = 0) -> r.Quantity:
+        """A cap's limit with what a person added to it."""
+        if cap.kind in _MONEY:
+            return self.money(cap.limit + extra)
+        if cap.kind is CapKind.RATE and cap.window_s is not None:
+            return str(Rate(cap.limit, cap.window_s))
+        return cap.limit + extra
+
+    def caps(self, limits: Iterable[CapLimit]) -> dict[str, r.Quantity]:
+        """The caps in force, without what was added to them for a time."""
+        shown: dict[str, r.Quantity] = {}
+        for cap in limits:
+            name = cap.kind.value if cap.kind.value not in shown else f"{cap.kind.value}_{cap.window_s}s"
+            shown[name] = self.limit(cap)
+        return shown
+
+    def balances(
+        self, limits: Iterable[CapLimit], facts: Facts, doubt: InDoubtOf, *, of_session: bool
+    ) -> list[r.Balance]:
+        """Every cap with what counts against it. An agent's list leaves out what each session has for itself."""
+        return [self._balance(cap, facts, doubt) for cap in limits if of_session or cap.kind not in _OF_SESSION]
+
+    def _balance(self, cap: CapLimit, facts: Facts, doubt: InDoubtOf) -> r.Balance:
+        extra = facts.allowances.get(cap.kind, 0)
+        settled, held, in_doubt, resets_us = _used(cap, facts, doubt)
+        counts = settled is not None
+        remaining = cap.limit + extra - (settled or 0) - (held or 0) - (in_doubt or 0)
+        shape = self.money if cap.kind in _MONEY else int
+
+        def shown(value: int | None) -> Any:
+            return None if value is None else shape(value)
+
+        balance: dict[str, Any] = {
+            "cap": cap.kind.value,
+            "limit": self.limit(cap, extra),
+            "settled": shown(settled),
+            "held": shown(held),
+            "in_doubt": shown(in_doubt),
+            "remaining": shown(remaining) if counts else None,
+            "resets_at": None if resets_us is None else iso(resets_us),
+            "where": cap.where,
+        }
+        if extra:
+            balance["allowance"] = shown(extra)
+        return balance  # type: ignore[return-value]  # the client's keys, and two more
+
+    def cause(self, halts: Sequence[HaltFact]) -> r.HaltCause | None:
+        """The nearest halt that stops it: its own, its agent's, or everything's."""
+        if not halts:
+            return None
+        first = min(halts, key=lambda halt: _ORDER.index(halt.scope))
+        cause: dict[str, Any] = {
+            "code": first.code,
+            "text": first.text,
+            "by": first.by,
+            "since": iso(first.since_us),
+            "scope": first.scope,
+        }
+        return cause  # type: ignore[return-value]  # the client's keys, and whose halt it is
+
+
+def _used(cap: CapLimit, facts: Facts, doubt: InDoubtOf) -> tuple[int | None, int | None, int | None, int | None]:
+    """Settled, held, in doubt (each None where the cap does not count it) and when it resets."""
+    ours, mine = doubt.session_micros, doubt.agent_micros
+    task, hour, day = facts.task, facts.hour, facts.day
+    calls_held = facts.calls_open - doubt.session_calls
+    used: dict[CapKind, tuple[int | None, int | None, int | None, int | None]] = {
+        CapKind.TASK: (task.settled_micros, task.held_micros - ours, ours, None),
+        CapKind.HOUR: (hour.settled_micros, hour.held_micros - mine, mine, facts.hour_resets_at_us),
+        CapKind.DAY: (day.settled_micros, day.held_micros - mine, mine, facts.day_resets_at_us),
+        CapKind.CALLS: (facts.calls_settled, calls_held, doubt.session_calls, None),
+        CapKind.RATE: (facts.rate_counts.get(cap.window_s or 0, 0), None, None, None),
+        CapKind.CONCURRENT: (0, facts.agent_open_calls, None, None),
+    }
+    return used.get(cap.kind, (None, None, None, None))
