@@ -130,12 +130,12 @@ class Halt(HaltCause):
 
 
 class Resumed(TypedDict):
-    """A lifted halt: what it was, and what was added to the cap that had caused it."""
+    """A lifted halt: what it was, and what was added to the cap that had caused it (a count for the cap on calls)."""
 
     target: str
     scope: str
     was: HaltCause
-    allowance: NotRequired[Money | None]
+    allowance: NotRequired[Quantity]
     at: str
 
 

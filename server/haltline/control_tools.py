@@ -1,0 +1,373 @@
+"""The control tools as a model or a person meets them: name, what each does and when to use it, arguments, result.
+
+A table and nothing else. Names and arguments are those of `haltline_client.ControlClient`; results are its shapes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from haltline.shapes import answer_schema
+from haltline_client import results as r
+from haltline_client import status_results as s
+
+__all__ = ["CONTROL_TOOLS", "ControlTool"]
+
+
+@dataclass(frozen=True, slots=True)
+class ControlTool:
+    """`reads`: it changes nothing. `destroys`: it ends or stops something. `repeatable`: twice is as once."""
+
+    name: str
+    title: str
+    description: str
+    arguments: dict[str, Any]
+    result: Any
+    required: tuple[str, ...] = ()
+    reads: bool = False
+    destroys: bool = False
+    repeatable: bool = False
+
+    def input_schema(self) -> dict[str, Any]:
+        return {
+            "type": "object",
+            "properties": self.arguments,
+            "required": list(self.required),
+            "additionalProperties": False,
+        }
+
+    def definition(self) -> dict[str, Any]:
+        """As `tools/list` shows it."""
+        return {
+            "name": self.name,
+            "title": self.title,
+            "description": self.description,
+            "inputSchema": self.input_schema(),
+            "outputSchema": answer_schema(self.result),
+            "annotations": {
+                "title": self.title,
+                "readOnlyHint": self.reads,
+                "destructiveHint": self.destroys,
+                "idempotentHint": self.repeatable or self.reads,
+                "openWorldHint": False,
+            },
+        }
+
+
+def _text(description: str, longest: int = 200) -> dict[str, Any]:
+    return {"type": "string", "minLength": 1, "maxLength": longest, "description": description}
+
+
+def _flag(description: str) -> dict[str, Any]:
+    return {"type": "boolean", "description": description}
+
+
+def _number(description: str, least: int, most: int) -> dict[str, Any]:
+    return {"type": "integer", "minimum": least, "maximum": most, "description": description}
+
+
+def _texts(description: str) -> dict[str, Any]:
+    return {
+        "type": "array",
+        "items": {"type": "string", "minLength": 1, "maxLength": 256},
+        "minItems": 1,
+        "maxItems": 200,
+        "description": description,
+    }
+
+
+_AMOUNT = r"^[0-9]{1,10}(\.[0-9]{1,6})?$"
+_MOST = 1_000_000_000
+PERSON = "Needs a person's own operator credential."
+_REASON = _text("Why, in a few words. The audit log and the alert will tell it.", 500)
+_AGENT = _text("The agent's handle, such as research-bot.")
+_SESSION = _text("A session's id, ses_….")
+
+
+def _money(description: str) -> dict[str, Any]:
+    return {"type": "string", "pattern": _AMOUNT, "description": description}
+
+
+_CAPS: dict[str, Any] = {
+    "type": "object",
+    "description": "Caps that narrow those of the tier; the strictest wins. Amounts are decimal strings.",
+    "properties": {
+        "per_call": _money("At most this for one call."),
+        "task": _money("At most this for a session."),
+        "hour": _money("At most this for the agent in any 60 minutes."),
+        "day": _money("At most this for the agent in a calendar day."),
+        "calls": _number("At most so many calls in a session.", 1, _MOST),
+        "concurrent": _number("At most so many calls of the agent at once.", 1, _MOST),
+        "rate": {"type": "string", "maxLength": 32, "description": "So many calls in a rolling window, as 5/minute."},
+    },
+    "additionalProperties": False,
+}
+_HOURS: dict[str, Any] = {
+    "type": "object",
+    "description": 'When the agent may work: {"days": "mon-fri", "from": "08:00", "to": "18:00", "time_zone": "Europe/Berlin"}.',
+    "properties": {key: _text(f"{key} of the opening hours.", 100) for key in ("days", "from", "to", "time_zone")},
+    "required": ["days", "from", "to", "time_zone"],
+    "additionalProperties": False,
+}
+
+_STOPS = (
+    ControlTool(
+        "revoke",
+        "Revoke a session or an agent",
+        "End a session's credential, or an agent's with all its sessions, for good. When this returns nothing further is "
+        "dispatched or delivered for it; running calls are cancelled. Use it when a credential leaked or a run must end. "
+        "Safe to repeat. To stop something for a while, use halt.",
+        {"target": _text("A session's id (ses_…) or an agent's handle."), "reason": _REASON},
+        r.Revoked,
+        required=("target", "reason"),
+        destroys=True,
+        repeatable=True,
+    ),
+    ControlTool(
+        "halt",
+        "Halt a session, an agent or everything",
+        "Stop a session, an agent, or everything until a person resumes it. When this returns nothing further is "
+        "dispatched or delivered for it; running calls are cancelled, credentials stay valid. Safe to repeat.",
+        {"target": _text("A session's id (ses_…), an agent's handle, or \"everything\"."), "reason": _REASON},
+        r.Halted,
+        required=("target", "reason"),
+        destroys=True,
+        repeatable=True,
+    ),
+    ControlTool(
+        "resume",
+        "Resume what is halted",
+        "Lift exactly one halt, after looking at its cause with status. A call needs neither its session, its agent nor "
+        f"everything to be halted, so several may have to be lifted. {PERSON}",
+        {
+            "target": _text("A session's id (ses_…), an agent's handle, or \"everything\"."),
+            "reason": _REASON,
+            "allow": _text(
+                'Added to the cap that caused the halt until its window ends, such as "0.50" (calls: "20").', 32
+            ),
+        },
+        r.Resumed,
+        required=("target", "reason"),
+    ),
+    ControlTool(
+        "status",
+        "Status",
+        "Readiness, what is halted and why, what each agent spent today, calls in doubt, undelivered alerts, upstreams and "
+        "store, as of now. Look here first.",
+        {},
+        s.Status,
+        reads=True,
+    ),
+)
+
+_AGENTS = (
+    ControlTool(
+        "add_agent",
+        "Add an agent",
+        "Register an agent under a tier of the policy. Caps, scopes and hours can only narrow what the tier grants. Then "
+        "open a session for it, or ask for a permanent credential, which is shown this once.",
+        {
+            "handle": _text("Its name: lower-case letters, digits and dashes, up to 63.", 63),
+            "tier": _text("experimental, staging, production, or one of the policy's own.", 63),
+            "owner": _text("Who answers for it."),
+            "scopes": _texts("Named scopes of the policy that restrict it further."),
+            "hours": _HOURS,
+            "caps": _CAPS,
+            "credential": _flag("Also make a permanent credential (hl_a_…) for a host with a fixed configuration."),
+            "reason": _REASON,
+        },
+        r.AddedAgent,
+        required=("handle", "tier"),
+    ),
+    ControlTool(
+        "list_agents",
+        "List agents",
+        "Every agent with tier, owner, state, open sessions and what it spent today.",
+        {},
+        r.AgentList,
+        reads=True,
+    ),
+    ControlTool(
+        "show_agent",
+        "Show an agent",
+        "One agent: scopes, hours, caps, what counts against each cap, open sessions, and what it did last.",
+        {"agent": _AGENT},
+        r.AgentDetail,
+        required=("agent",),
+        reads=True,
+    ),
+    ControlTool(
+        "reissue_agent",
+        "Reissue a revoked agent",
+        f"Let a revoked agent have sessions again. What it has spent stays spent, its halts stay set. {PERSON}",
+        {"agent": _AGENT, "reason": _REASON, "credential": _flag("Also make a new permanent credential.")},
+        r.Reissued,
+        required=("agent", "reason"),
+    ),
+    ControlTool(
+        "open_session",
+        "Open a session",
+        "Open a session for one run of an agent on one task. Returns its credential, this once: give it to the run as "
+        "HALTLINE_TOKEN.",
+        {
+            "agent": _AGENT,
+            "task": _text("What this run is for; shown wherever the session is.", 1_000),
+            "tools": _texts("Only tools like these: names or patterns such as payments__*."),
+            "caps": _CAPS,
+            "expires_in": _text('How long it lasts at most, such as "30m" or "8h"; the tier\'s own by default.', 16),
+            "reason": _REASON,
+        },
+        r.OpenedSession,
+        required=("agent", "task"),
+    ),
+    ControlTool(
+        "list_sessions",
+        "List sessions",
+        "The open sessions, of one agent or of all, newest first; with all also those that ended.",
+        {"agent": _AGENT, "all": _flag("Also revoked and expired ones.")},
+        r.SessionList,
+        reads=True,
+    ),
+    ControlTool(
+        "show_session",
+        "Show a session",
+        "One session: task, tools, caps, what counts against each cap, what halts it, and what it did last.",
+        {"session": _SESSION},
+        r.SessionDetail,
+        required=("session",),
+        reads=True,
+    ),
+)
+
+_RECORDS = (
+    ControlTool(
+        "query_audit",
+        "Query the audit log",
+        "A page of audit events by rising seq, with arguments and results as they were stored (redacted). next_after_seq "
+        "is there while more follow: pass it as after_seq. Who reads the log is itself recorded.",
+        {
+            "agent": _AGENT,
+            "session": _SESSION,
+            "kind": _text("A kind such as call.denied, or its first part: call, agent, session, control ….", 64),
+            "call": _text("A call's id, call_…."),
+            "tool": _text("A tool's name as agents see it.", 256),
+            "since": _text("From then on: ISO-8601, or an age such as 2h.", 64),
+            "until": _text("Before then: ISO-8601, or an age such as 5m.", 64),
+            "after_seq": _number("Only events after this one.", 0, 2**53),
+            "before_seq": _number("Only events before this one.", 0, 2**53),
+            "limit": _number("At most so many; 100 by default.", 1, 1_000),
+            "newest": _flag("The last that match, not the first."),
+        },
+        r.AuditPage,
+        reads=True,
+    ),
+    ControlTool(
+        "list_in_doubt",
+        "List calls in doubt",
+        "Calls that were sent and whose outcome nobody knows. They count against their caps and are charged in full at "
+        "charges_at unless a person decides before.",
+        {},
+        r.InDoubtList,
+        reads=True,
+    ),
+    ControlTool(
+        "resolve_in_doubt",
+        "Settle or void a call in doubt",
+        f"Say what became of a call in doubt: settle charges it, void gives its hold back. Final. {PERSON}",
+        {
+            "call": _text("The call's id, call_…."),
+            "outcome": {"type": "string", "enum": ["settle", "void"], "description": "It happened, or it did not."},
+            "amount": _money("With settle: what it cost. Its full hold by default."),
+            "reason": _REASON,
+        },
+        r.Resolved,
+        required=("call", "outcome", "reason"),
+        destroys=True,
+    ),
+    ControlTool(
+        "list_alerts",
+        "List alerts",
+        "The newest alerts with the state of each delivery.",
+        {"limit": _number("At most so many; 50 by default.", 1, 1_000)},
+        r.AlertList,
+        reads=True,
+    ),
+)
+
+_POLICY = (
+    ControlTool(
+        "list_tools",
+        "List tools",
+        "The tools that upstreams offer, with the price of a call and the entry that sets it (null: unpriced, so refused), "
+        "and the state of the upstreams.",
+        {"upstream": _text("Only this upstream's.", 64)},
+        r.ToolList,
+        reads=True,
+    ),
+    ControlTool(
+        "import_tools",
+        "Import price entries",
+        "Write price entries, all at price 0 and for review, for the tools of an upstream that have none, into a new file of "
+        f"the policy folder. {PERSON}",
+        {"upstream": _text("The upstream's name.", 64), "reason": _REASON},
+        r.ImportedTools,
+        required=("upstream",),
+    ),
+    ControlTool(
+        "explain_decision",
+        "Explain a decision",
+        "What would be decided about a call now, and what every rule says to it. Nothing is called, held or recorded.",
+        {
+            "agent": _AGENT,
+            "tool": _text("The tool's name as agents see it, such as payments__charge.", 256),
+            "arguments": {"type": "object", "description": "The call's arguments; none by default."},
+            "session": _SESSION,
+        },
+        r.Explanation,
+        required=("agent", "tool"),
+        reads=True,
+    ),
+    ControlTool(
+        "reload_policy",
+        "Reload the policy",
+        f"Read the policy folder again now. A broken policy changes nothing and is answered with its problems. {PERSON}",
+        {},
+        r.ReloadedPolicy,
+        repeatable=True,
+    ),
+)
+
+_OPERATORS = (
+    ControlTool(
+        "add_operator",
+        "Add an operator",
+        f"A new named operator; the credential is shown this once. {PERSON}",
+        {"name": _text("Lower-case letters, digits and dashes, up to 63.", 63), "reason": _REASON},
+        r.NewToken,
+        required=("name",),
+    ),
+    ControlTool(
+        "list_operators", "List operators", "The operators with class and state.", {}, r.OperatorList, reads=True
+    ),
+    ControlTool(
+        "rotate_operator",
+        "Rotate an operator's credential",
+        f"A new credential for an operator, shown this once; the old one ends now. {PERSON}",
+        {"name": _text("The operator's name.", 63), "reason": _REASON},
+        r.NewToken,
+        required=("name",),
+        destroys=True,
+    ),
+    ControlTool(
+        "revoke_operator",
+        "Revoke an operator",
+        f"End an operator's credential for good; never the last person's. {PERSON}",
+        {"name": _text("The operator's name.", 63), "reason": _REASON},
+        r.RevokedOperator,
+        required=("name", "reason"),
+        destroys=True,
+    ),
+)
+
+CONTROL_TOOLS: tuple[ControlTool, ...] = (*_STOPS, *_AGENTS, *_RECORDS, *_POLICY, *_OPERATORS)
