@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+
 from haltline.cli import main
 from support.control_answers import all_answers
 from support.fake_control import LOCAL, PERSON, FakeControl, fake_control

@@ -7,6 +7,7 @@ import socket
 import threading
 
 import pytest
+
 from haltline_client import BrokerUnreachable, ControlClient, Refused, RequestFailed, SettingError
 from support.fake_control import PERSON, Failure, FakeControl, RawAnswer
 
@@ -74,7 +75,10 @@ def test_a_stop_is_repeated_on_a_fresh_connection_when_the_kept_one_broke(contro
 def test_a_broker_that_never_answers_costs_the_timeout_and_no_more(control):
     never = threading.Event()
     control.answers["status"] = lambda _: never.wait(5) and None
-    with ControlClient(control.url, PERSON, timeout_s=0.05) as client, pytest.raises(BrokerUnreachable, match=r"0\.05 s"):
+    with (
+        ControlClient(control.url, PERSON, timeout_s=0.05) as client,
+        pytest.raises(BrokerUnreachable, match=r"0\.05 s"),
+    ):
         client.status()
     never.set()
 
@@ -83,7 +87,10 @@ def test_nobody_listening_is_unreachable_and_nothing_was_sent():
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{taken.getsockname()[1]}"
-        with ControlClient(url, PERSON) as client, pytest.raises(BrokerUnreachable, match="no broker answers") as caught:
+        with (
+            ControlClient(url, PERSON) as client,
+            pytest.raises(BrokerUnreachable, match="no broker answers") as caught,
+        ):
             client.status()
     assert not caught.value.sent
     assert caught.value.exit_code == 69
@@ -140,7 +147,9 @@ def test_a_credential_does_not_travel_unencrypted_over_a_network(url):
     ControlClient(url, PERSON, insecure_http=True).close()
 
 
-@pytest.mark.parametrize("url", ["", "127.0.0.1:7401", "ftp://x", "http://", "http://u:p@127.0.0.1", "http://[::1", "http://h:x"])
+@pytest.mark.parametrize(
+    "url", ["", "127.0.0.1:7401", "ftp://x", "http://", "http://u:p@127.0.0.1", "http://[::1", "http://h:x"]
+)
 def test_a_url_that_is_none_is_told(url):
     with pytest.raises(SettingError):
         ControlClient(url, PERSON)

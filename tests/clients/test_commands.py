@@ -6,6 +6,7 @@ import json
 import shlex
 
 import pytest
+
 from haltline.cli import COMMANDS, Branch
 from support.fake_control import Failure
 
@@ -96,7 +97,10 @@ def test_every_operator_command_of_the_command_line_is_tried_here():
     assert named - tried <= NOT_ONE_RESULT
 
 
-@pytest.mark.parametrize("line", ["revoke b", "halt b", "resume b", "agents reissue b", "calls settle c", "calls void c", "operators revoke o"])
+@pytest.mark.parametrize(
+    "line",
+    ["revoke b", "halt b", "resume b", "agents reissue b", "calls settle c", "calls void c", "operators revoke o"],
+)
 def test_an_act_without_a_reason_is_a_usage_error_that_says_so_and_is_not_sent(haltline, control, line):
     for reason in ([], ["--reason", "  "]):
         ran = haltline(*line.split(), *reason)

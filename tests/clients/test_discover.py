@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
+
 from haltline_client import SettingError, discover
 from haltline_client.discover import data_folder
 

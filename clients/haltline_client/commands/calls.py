@@ -8,7 +8,7 @@ import click
 
 from haltline_client.commands.desk import Desk, examples, operator_options, reason_option
 from haltline_client.commands.page import Column
-from haltline_client.commands.words import NOTHING, age, amount, clean, duration, when
+from haltline_client.commands.words import age, amount, clean, duration
 
 if TYPE_CHECKING:
     from haltline_client.results import InDoubt, Resolved
@@ -18,8 +18,8 @@ __all__ = ["in_doubt", "settle", "void"]
 COLUMNS = (
     Column("CALL"),
     Column("AMOUNT", right=True),
-    Column("AGE", right=True),
-    Column("CHARGED AT"),
+    Column("AGE", right=True, spare=True),
+    Column("CHARGED IN"),
     Column("AGENT"),
     Column("SESSION", spare=True),
     Column("TOOL", flex=True),
@@ -68,9 +68,7 @@ def _print_calls(desk: Desk, calls: list[InDoubt]) -> None:
             clean(one["call"]),
             amount(one["amount"]),
             duration(one["age_s"]),
-            f"{when(one['charges_at'], desk.now, seconds=False)} (in {age(one['charges_at'], desk.now)})"
-            if one.get("charges_at")
-            else NOTHING,
+            age(one.get("charges_at"), desk.now),
             clean(one["agent"]),
             clean(one["session"]),
             clean(one["tool"]),
