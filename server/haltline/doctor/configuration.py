@@ -1,0 +1,136 @@
+"""What the doctor looks at in the configuration: settings, policy, upstreams, listeners. Starts and calls no upstream."""
+
+from __future__ import annotations
+
+import errno
+import http.client
+import json
+import os
+import shutil
+import socket
+import ssl
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from haltline.doctor.finding import Finding
+from haltline.errors import ConfigError
+from haltline.listeners import Listener, is_loopback
+from haltline.policy.policy import ToolDefaults, load_policy
+from haltline.settings import Settings
+from haltline.upstreams.model import UpstreamSpec
+
+__all__ = ["listeners", "policy", "problems", "upstreams"]
+
+_WAIT_S = 2.0
+
+
+def problems(check: str, error: ConfigError) -> Iterator[Finding]:
+    """A finding for each problem of a configuration."""
+    for text in [str(problem) for problem in error.problems] or [str(error)]:
+        yield Finding(check, "fail", text, "mend it and run haltline doctor again")
+
+
+def policy(settings: Settings) -> Iterator[Finding]:
+    defaults = {one.name: ToolDefaults(one.price, one.read_only, one.timeout_s) for one in settings.upstreams}
+    try:
+        loaded = load_policy(settings.policies, defaults)
+    except ConfigError as error:
+        yield from problems("policy", error)
+    else:
+        mode = "" if loaded.mode == "enforce" else f", mode {loaded.mode}: nothing is refused by its rules"
+        yield Finding("policy", "warn" if mode else "ok", f"{settings.policies}, version {loaded.version}{mode}")
+
+
+def upstreams(settings: Settings, environ: Mapping[str, str]) -> Iterator[Finding]:
+    active = [spec for spec in settings.upstreams if not spec.disabled]
+    if not active:
+        to_do = "name one under `upstreams:` in haltline.yaml, then: haltline tools import NAME"
+        yield Finding("upstreams", "warn", "none: agents have no tools", to_do)
+    for spec in active:
+        yield _command(spec, environ) if spec.command is not None else _address(spec)
+    shared = sorted(spec.name for spec in active if spec.env or spec.headers)
+    if shared:
+        yield Finding(
+            "upstream credentials",
+            "warn",
+            f"what {', '.join(shared)} is given in env or headers is one credential for all agents: "
+            "the upstream cannot tell them apart, only Haltline's records can",
+            "give it a credential that can do no more than the tools that agents are granted",
+        )
+
+
+def listeners(settings: Settings) -> Iterator[Finding]:
+    running = _running(settings.data / "endpoints.json")
+    for name, listener in (("agents", settings.agents), ("control", settings.control)):
+        shown = f"{listener.host}:{listener.port}"
+        if listener.port == 0:
+            yield Finding(f"{name} listener", "ok", f"{listener.host}, any free port")
+            continue
+        refused = _why_not_free(listener)
+        if refused is None:
+            yield Finding(f"{name} listener", "ok", f"{shown} is free")
+        elif refused == errno.EADDRINUSE and listener.port == running.get(name) and _healthy(settings.control, running):
+            yield Finding(f"{name} listener", "ok", f"a broker answers on {shown}")
+        else:
+            to_do = f"stop what uses it, or set {name}: {{listen: HOST:PORT}}"
+            yield Finding(f"{name} listener", "fail", f"{shown}: {os.strerror(refused)}", to_do)
+
+
+def _command(spec: UpstreamSpec, environ: Mapping[str, str]) -> Finding:
+    command = str(spec.command)
+    path = spec.env.get("PATH", environ.get("PATH", os.defpath))
+    at = Path(command) if Path(command).is_absolute() else Path(spec.cwd or ".") / command
+    found = str(at) if os.sep in command and os.access(at, os.X_OK) else shutil.which(command, path=path)
+    if found is None:
+        to_do = "install it, or write its full path as command"
+        return Finding("upstreams", "fail", f"{spec.name}: the program {command} is not found", to_do)
+    if spec.cwd is not None and not Path(spec.cwd).is_dir():
+        return Finding("upstreams", "fail", f"{spec.name}: cwd {spec.cwd} is not a folder", "make it, or name another")
+    return Finding("upstreams", "ok", f"{spec.name}: {found}, isolation {spec.isolation}")
+
+
+def _address(spec: UpstreamSpec) -> Finding:
+    parts = urlsplit(str(spec.url))
+    # Without its query and path, which may hold a key.
+    shown = f"{spec.name}: {parts.scheme}://{parts.netloc}"
+    if spec.headers and parts.scheme == "http" and not is_loopback(parts.hostname or ""):
+        text = f"{shown}: its headers travel in the clear"
+        return Finding("upstreams", "warn", text, "use https://")
+    return Finding("upstreams", "ok", f"{shown}, isolation {spec.isolation}")
+
+
+def _why_not_free(listener: Listener) -> int | None:
+    family = socket.AF_INET6 if ":" in listener.host else socket.AF_INET
+    try:
+        with socket.socket(family, socket.SOCK_STREAM) as tried:
+            tried.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            tried.bind((listener.host, listener.port))
+    except OSError as error:
+        return error.errno or errno.EADDRNOTAVAIL
+    return None
+
+
+def _running(endpoints: Path) -> Mapping[str, int | None]:
+    """The ports that a running broker wrote down."""
+    try:
+        written = json.loads(endpoints.read_text(encoding="utf-8"))
+        return {name: urlsplit(str(written[name])).port for name in ("agents", "control")}
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}
+
+
+def _healthy(control: Listener, running: Mapping[str, int | None]) -> bool:
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(control.host, control.host)  # noqa: S104 - asked, not listened on
+    try:
+        if control.tls_cert is None:
+            connection = http.client.HTTPConnection(host, running.get("control"), timeout=_WAIT_S)
+        else:
+            trusted = ssl.create_default_context(cafile=str(control.tls_cert))
+            trusted.check_hostname = False
+            connection = http.client.HTTPSConnection(host, running.get("control"), timeout=_WAIT_S, context=trusted)
+        named = {"Host": control.allowed_hosts[0]} if control.allowed_hosts else {}
+        connection.request("GET", "/healthz", headers=named)
+        return connection.getresponse().status == http.client.OK
+    except (OSError, http.client.HTTPException):
+        return False
