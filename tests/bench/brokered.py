@@ -25,7 +25,7 @@ from ruamel.yaml import YAML
 from haltline_client import ControlClient
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
 __all__ = ["AGENTS", "PRICE_MICROS", "TOOLS", "Broker", "serving", "verify"]
@@ -78,11 +78,16 @@ class Broker:
 
 
 @contextmanager
-def serving(folder: Path, upstream_url: str, *, stdio: bool) -> Iterator[Broker]:
-    """A broker while the block runs; at the end it is told to stop and must have stopped in order."""
+def serving(
+    folder: Path, upstream_url: str, *, stdio: bool, launcher: Sequence[str] = ("-m", "haltline")
+) -> Iterator[Broker]:
+    """A broker while the block runs; at the end it is told to stop and must have stopped in order.
+
+    `launcher`: how Python is told to run the `haltline` command.
+    """
     folder.mkdir()
     _write(folder, upstream_url, stdio=stdio)
-    command = [sys.executable, "-m", "haltline", "serve", "--config", "haltline.yaml", "--operator-token-file"]
+    command = [sys.executable, *launcher, "serve", "--config", "haltline.yaml", "--operator-token-file"]
     begun = time.perf_counter()
     with processes.running([*command, "person.token"], folder=folder, log=folder / "broker.log") as process:
         where = _ready(folder, process)
