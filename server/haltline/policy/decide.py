@@ -94,7 +94,7 @@ def _refused(refusals: list[Refusal], on_deny: str) -> Deny | Halt:
     first, reasons = refusals[0], tuple(refusal.reason for refusal in refusals)
     if first.halts is not None:
         return Halt(reasons, first.halts)
-    if on_deny and not reasons[0].retryable:
+    if on_deny and not (reasons[0].retryable or reasons[0].code.endswith(".halted")):
         reasons = (replace(reasons[0], text=f"{reasons[0].text.rstrip('.')}. {on_deny}"), *reasons[1:])
     return Deny(reasons)
 

@@ -37,6 +37,7 @@ class Merged:
 
     content: PolicyFile
     documents: Mapping[tuple[str, str], Document]
+    folder: str
 
     def where(self, *path: str | int) -> str:
         """`tiers.yaml:14`, the place of an entry or of one of its keys; empty for what no file says."""
@@ -48,7 +49,7 @@ class Merged:
     def problem(self, path: KeyPath, message: str) -> Problem:
         document = self.documents.get(_owner(path))
         if document is None:
-            return Problem("", None, ".".join(map(str, path)), message)
+            return Problem(self.folder, None, ".".join(map(str, path)), message)
         return document.problem(path, message)
 
 
@@ -66,7 +67,7 @@ def read_folder(folder: Path) -> Merged:
     owners, twice = _owners(documents)
     problems += twice
     if not problems:
-        merged = Merged(_merge(contents), owners)
+        merged = Merged(_merge(contents), owners, str(folder))
         problems += _unknown_names(merged)
         if not problems:
             return merged

@@ -7,6 +7,7 @@ is refused where a person wrote it.
 from __future__ import annotations
 
 import re
+from math import isfinite
 
 __all__ = ["MAX_MICROS", "MICROS", "format_amount", "parse_amount"]
 
@@ -42,7 +43,7 @@ def format_amount(micros: int, currency: str = "") -> str:
 
 
 def _unquoted(value: object) -> str:
-    if isinstance(value, (int, float)) and not isinstance(value, bool):
+    if isinstance(value, (int, float)) and not isinstance(value, bool) and isfinite(value):
         return f'write the amount in quotes, "{value}": an unquoted number may be read inexactly'
     return 'an amount is a decimal number in quotes, such as "0.50"'
 

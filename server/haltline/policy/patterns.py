@@ -50,7 +50,7 @@ def matcher(pattern: str) -> Callable[[str], bool]:
     """A pattern compiled once. Raises ValueError for one that cannot be used."""
     check_pattern(pattern)
     if pattern == "*":
-        return bool
+        return lambda _: True
     head, *rest = pattern.split("*")
     if not rest:
         return pattern.__eq__

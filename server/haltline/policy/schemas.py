@@ -28,7 +28,7 @@ def compile_schema(schema: Mapping[str, Any] | bool) -> Callable[[Mapping[str, A
     try:
         validator = jsonschema_rs.validator_for(plain, retriever=_refuse, mask="value")
     except (ValueError, jsonschema_rs.ValidationError, jsonschema_rs.ReferencingError) as error:
-        raise ValueError(f"not a usable JSON Schema: {_first_line(error)}") from None
+        raise ValueError(f"not a usable JSON Schema: {_unusable(error)}") from None
 
     def check(arguments: Mapping[str, Any]) -> str | None:
         instance = arguments if isinstance(arguments, dict) else dict(arguments)
@@ -64,12 +64,19 @@ def _compile_input(schema: Mapping[str, Any]) -> Callable[[Mapping[str, Any]], s
     try:
         return compile_schema(schema)
     except ValueError as error:
-        said = f"the tool's inputSchema cannot be used, so no call of it can be checked ({error})"
+        why = str(error).removeprefix("not a usable JSON Schema: ")
+        said = f"the tool's inputSchema cannot be used, so no call of it can be checked ({why})"
         return lambda _: said
 
 
 def _refuse(uri: str) -> None:
     raise ValueError(f"{uri} is not part of the schema, and nothing is fetched")
+
+
+def _unusable(error: BaseException) -> str:
+    path = ".".join(map(str, getattr(error, "instance_path", ())))
+    said = _first_line(error).partition("retrieving it failed: ValueError: ")[2] or _first_line(error)
+    return f"{path}: {said}" if path else said
 
 
 def _first_line(error: BaseException) -> str:

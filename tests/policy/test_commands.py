@@ -1,0 +1,86 @@
+"""`haltline policy check|schema`, as a person or a pipeline runs them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import jsonschema_rs
+import pytest
+
+from haltline.cli import main
+from haltline.policy.folder import read_folder
+from haltline.policy.yaml_text import parse_yaml
+from support.policy_texts import write_files
+
+TOP = Path(__file__).parents[2] / "policies"
+SHIPPED = [TOP / "tiers.yaml", TOP / "tools.yaml", *sorted((TOP / "examples").glob("*.yaml"))]
+
+
+def run(capsys, *arguments: object) -> tuple[int, str]:
+    code = main(["policy", *map(str, arguments)])
+    return code, capsys.readouterr().out
+
+
+def test_the_shipped_policies_pass_without_a_warning(capsys):
+    code, said = run(capsys, "check", "--policies", TOP)
+    assert code == 0
+    assert said.startswith("ok  policy p_")
+    assert "warning" not in said
+
+
+def test_each_example_passes_beside_the_shipped_policies(tmp_path, capsys):
+    for path in SHIPPED:
+        (tmp_path / path.name).write_text(path.read_text())
+    assert run(capsys, "check", "--policies", tmp_path)[0] == 0
+    assert "support" in read_folder(tmp_path).content.tiers
+
+
+def test_problems_are_told_with_their_places_and_exit_code_3(tmp_path, capsys):
+    folder = write_files(tmp_path, a="tiers: {x: {tolls: []}}", b="tools: {c: {price: 1}}")
+    code, said = run(capsys, "check", "--policies", folder)
+    assert code == 3
+    assert f"error  {folder}/a.yaml:1: tiers.x.tolls: unknown key; did you mean 'tools'?" in said
+    assert "2 problems; a broker would not take up this policy." in said
+
+
+def test_json_has_problems_and_warnings_apart(tmp_path, capsys):
+    code, said = run(capsys, "check", "--policies", write_files(tmp_path / "bad", a="mode: x"), "--json")
+    result = json.loads(said)
+    assert code == 3
+    assert (result["ok"], result["version"], result["warnings"]) == (False, None, [])
+    assert result["problems"][0]["line"] == 1
+    assert result["problems"][0]["key"] == "mode"
+    code, said = run(capsys, "check", "--policies", write_files(tmp_path / "good", a="tiers: {x: {}}"), "--json")
+    result = json.loads(said)
+    assert (code, result["ok"], len(result["warnings"])) == (0, True, 2)
+
+
+def test_a_folder_that_is_not_there_is_a_problem_and_no_traceback(tmp_path, capsys):
+    code, said = run(capsys, "check", "--policies", tmp_path / "nowhere")
+    assert code == 3
+    assert "cannot be read" in said
+
+
+def test_what_a_file_says_cannot_steer_the_terminal(tmp_path, capsys):
+    folder = write_files(tmp_path, a='tiers: {"x\\e[2Jy": {}}')
+    assert "\x1b" not in run(capsys, "check", "--policies", folder)[1]
+
+
+@pytest.fixture
+def validator(capsys):
+    return jsonschema_rs.validator_for(json.loads(run(capsys, "schema")[1]))
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.name)
+def test_the_schema_accepts_what_ships(path, validator):
+    content = parse_yaml(path.read_text(), str(path)).content
+    assert [error.message for error in validator.iter_errors(content)] == []
+
+
+@pytest.mark.parametrize(
+    "name", ["typo-in-key", "amount-unquoted", "empty-cap", "rate-unit", "mode-unknown", "amount-too-fine"]
+)
+def test_the_schema_refuses_what_an_editor_can_see(name, validator):
+    path = Path(__file__).parent / "bad" / f"{name}.yaml"
+    assert not validator.is_valid(parse_yaml(path.read_text(), str(path)).content)

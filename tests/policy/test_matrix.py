@@ -1,0 +1,138 @@
+"""The whole policy matrix, principal × tool × state → answer and reason, as a table that is reviewed as a diff.
+
+A state that changes nothing for a tool leaves its row out: then the row of `fresh` holds. HALTLINE_SNAPSHOTS=1 writes the
+table anew.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from haltline.policy.model import Allow, CapKind, Deny, Facts, Halt, HaltFact, Principal, Usage
+from haltline.policy.policy import Policy, load_policy
+from support.policy_texts import AGENT, NOON_US, call, write_files
+
+if TYPE_CHECKING:
+    from haltline.policy.model import Decision
+
+HERE = Path(__file__).parent
+SNAPSHOT = HERE / "matrix.snapshot"
+HOUR_US = 3_600_000_000
+TIERS = ("small", "office", "open", "gone")
+SCHEMA = {"type": "object", "properties": {"path": {"type": "string"}}, "required": ["path"]}
+CALLS = {
+    "pay__charge": call("pay__charge", {"note": "n"}),
+    "pay__charge, no note": call("pay__charge", {}),
+    "pay__large": call("pay__large", {"note": "n"}),
+    "pay__look": call("pay__look"),
+    "pay__unpriced": call("pay__unpriced"),
+    "files__read": call("files__read", {"path": "/srv/data/a"}, SCHEMA),
+    "files__read, no path": call("files__read", {}, SCHEMA),
+    "files__read, outside": call("files__read", {"path": "/etc/passwd"}, SCHEMA),
+    "files__read, broken schema": call("files__read", {"path": "/srv/data/a"}, {"type": "nonsense"}),
+    "admin__wipe": call("admin__wipe"),
+}
+CENT = 10_000
+FRESH = Facts(rate_counts={60: 0}, hour_resets_at_us=NOON_US + HOUR_US, day_resets_at_us=NOON_US + 12 * HOUR_US)
+
+
+def halted(scope: Any) -> HaltFact:
+    return HaltFact(scope, "operator.halt", "looks odd", "anna", NOON_US)
+
+
+STATES: dict[str, tuple[Facts, dict[str, Any], int]] = {
+    "fresh": (FRESH, {}, NOON_US),
+    "task nearly spent": (replace(FRESH, task=Usage(47 * CENT, 0)), {}, NOON_US),
+    "task spent": (replace(FRESH, task=Usage(500 * CENT, 0)), {}, NOON_US),
+    "task on hold": (replace(FRESH, task=Usage(10 * CENT, 490 * CENT)), {}, NOON_US),
+    "task spent, with an allowance": (
+        replace(FRESH, task=Usage(50 * CENT, 0), allowances={CapKind.TASK: 50 * CENT}),
+        {},
+        NOON_US,
+    ),
+    "hour spent": (replace(FRESH, hour=Usage(200 * CENT, 0)), {}, NOON_US),
+    "day spent": (replace(FRESH, day=Usage(25_000 * CENT, 0)), {}, NOON_US),
+    "day on hold": (replace(FRESH, day=Usage(100 * CENT, 24_900 * CENT)), {}, NOON_US),
+    "calls spent": (replace(FRESH, calls_settled=20), {}, NOON_US),
+    "calls running": (replace(FRESH, calls_settled=15, calls_open=5), {}, NOON_US),
+    "rate reached": (replace(FRESH, rate_counts={60: 5}), {}, NOON_US),
+    "rate unknown": (replace(FRESH, rate_counts={}), {}, NOON_US),
+    "two running": (replace(FRESH, agent_open_calls=2), {}, NOON_US),
+    "session halted": (replace(FRESH, halts=(halted("session"),)), {}, NOON_US),
+    "agent halted": (replace(FRESH, halts=(halted("agent"),)), {}, NOON_US),
+    "everything halted": (replace(FRESH, halts=(halted("session"), halted("everything"))), {}, NOON_US),
+    "at night": (FRESH, {}, NOON_US + 9 * HOUR_US),
+    "session narrowed": (FRESH, {"tools": ("pay__look",)}, NOON_US),
+    "scope unknown": (FRESH, {"scopes": ("vanished",)}, NOON_US),
+}
+AUDIT_STATES = ("fresh", "task spent", "at night", "session narrowed", "session halted")
+
+
+def rows(policy: Policy, states: dict[str, tuple[Facts, dict[str, Any], int]]) -> list[str]:
+    table = []
+    for tier in TIERS:
+        fresh: dict[str, list[str]] = {}
+        for state, (facts, narrowed, now_us) in states.items():
+            for name, one in CALLS.items():
+                who: Principal = replace(AGENT, tier=tier, **narrowed)
+                answer = policy.decide(one, who, facts, now_us)
+                assert answer == policy.explain(one, who, facts, now_us).decision
+                lines = said(answer)
+                if lines != fresh.setdefault(name, [] if state == "fresh" else lines):
+                    table += [f"{tier:<6} | {state:<29} | {name:<26} | {line}" for line in lines]
+                if state == "fresh":
+                    fresh[name] = lines
+    return table
+
+
+def said(answer: Decision) -> list[str]:
+    if isinstance(answer, Allow):
+        reads = " reads" if answer.read_only else ""
+        would = [f"would deny [{reason.code}] {reason.text}" for reason in answer.would_deny]
+        return [f"allow {answer.amount_micros / 1e6:.2f}{reads}", *would]
+    verdict = f"halt {answer.scope}" if isinstance(answer, Halt) else "deny"
+    return [f"{verdict} [{one.code}]{' retryable' if one.retryable else ''} {one.text}" for one in answer.reasons]
+
+
+def audited(tmp_path: Path) -> Policy:
+    text = (HERE / "matrix.yaml").read_text(encoding="utf-8")
+    return load_policy(write_files(tmp_path, matrix=text.replace("time_zone:", "mode: audit\ntime_zone:", 1)))
+
+
+@pytest.mark.promise("P6", "R3", "R4", "R16", "R29")
+def test_every_answer_is_the_reviewed_one(tmp_path):
+    enforced = load_policy(write_files(tmp_path / "e", matrix=(HERE / "matrix.yaml").read_text(encoding="utf-8")))
+    table = [
+        "mode: enforce",
+        *rows(enforced, STATES),
+        "",
+        "mode: audit",
+        *rows(audited(tmp_path / "a"), {state: STATES[state] for state in AUDIT_STATES}),
+    ]
+    text = "\n".join(table) + "\n"
+    if os.environ.get("HALTLINE_SNAPSHOTS"):
+        SNAPSHOT.write_text(text, encoding="utf-8")
+    assert text == SNAPSHOT.read_text(encoding="utf-8")
+
+
+@pytest.mark.promise("R22")
+def test_a_listing_shows_exactly_what_a_call_would_not_be_refused_as_out_of_scope(tmp_path):
+    for policy in (
+        load_policy(write_files(tmp_path / "e", matrix=(HERE / "matrix.yaml").read_text())),
+        audited(tmp_path / "a"),
+    ):
+        for tier in TIERS:
+            for facts, narrowed, now_us in STATES.values():
+                for one in CALLS.values():
+                    who = replace(AGENT, tier=tier, **narrowed)
+                    answer = policy.decide(one, who, replace(facts, halts=()), now_us)
+                    out = isinstance(answer, Deny) and (
+                        any(reason.code == "scope.tool" for reason in answer.reasons)
+                        or any("the policy has no" in reason.text for reason in answer.reasons)
+                    )
+                    assert policy.grants(who, one.tool, one.upstream) is not out
