@@ -1,0 +1,59 @@
+# make demo         see it work, with nothing set up           make test    all tests, a few minutes
+# make lint         style, format, types                       make prove   the slow proofs, in full
+# make bench        what brokering costs, in figures           make clean   remove what this file made
+#
+# PYTHON=python3.11 names an interpreter, WORKERS=4 the number of test processes, ARGS=... more for pytest.
+
+PYTHON  ?= python3
+WORKERS ?= auto
+VENV    := .venv
+TOOLS   := .tools
+BIN     := $(VENV)/bin
+PYTEST  := $(BIN)/python -m pytest
+
+.PHONY: demo test lint format bench prove prove-short clean
+.DELETE_ON_ERROR:
+
+demo: $(VENV)/.installed
+	$(BIN)/haltline demo $(ARGS)
+
+test: $(VENV)/.installed-dev $(TOOLS)/.installed
+	$(PYTEST) -n $(WORKERS) --ignore=tests/proofs $(ARGS)
+
+lint: $(VENV)/.installed-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(VENV)/.installed-dev
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: $(VENV)/.installed-dev
+	$(BIN)/python tests/bench/run.py --write $(ARGS)
+
+prove: $(VENV)/.installed-dev $(TOOLS)/.installed
+	HALTLINE_PROOFS=full $(PYTEST) -s tests/proofs $(ARGS)
+
+prove-short: $(VENV)/.installed-dev $(TOOLS)/.installed
+	HALTLINE_PROOFS=short $(PYTEST) -s tests/proofs $(ARGS)
+
+clean:
+	rm -rf $(VENV) $(TOOLS) dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# Set-up happens again only when pyproject.toml has changed.
+$(VENV)/.installed: pyproject.toml .ci/venv
+	@echo "Setting up $(VENV) (once) ..."
+	@.ci/venv $(VENV) $(PYTHON)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable .
+	@touch $@
+
+$(VENV)/.installed-dev: $(VENV)/.installed
+	@echo "Adding what the tests need to $(VENV) (once) ..."
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@touch $@
+
+$(TOOLS)/.installed: .ci/third-party
+	@.ci/third-party $(TOOLS)
+	@mkdir -p $(TOOLS) && if [ -d $(TOOLS)/node_modules ]; then touch $@; fi
