@@ -33,7 +33,7 @@ bench: $(VENV)/.installed-dev
 	$(BIN)/python tests/bench/run.py --write $(ARGS)
 
 prove: $(VENV)/.installed-dev $(TOOLS)/.installed
-	HALTLINE_PROOFS=full $(PYTEST) -s tests/proofs $(ARGS)
+	HALTLINE_PROOFS=full HYPOTHESIS_PROFILE=proofs $(PYTEST) -s tests/proofs tests/test_ledger_machine.py $(ARGS)
 
 prove-short: $(VENV)/.installed-dev $(TOOLS)/.installed
 	HALTLINE_PROOFS=short $(PYTEST) -s tests/proofs $(ARGS)
