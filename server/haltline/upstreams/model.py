@@ -25,11 +25,16 @@ Isolation = Literal["session", "agent", "shared"]
 
 
 class UpstreamError(Exception):
-    """`code` is a refusal code (`upstream.*`), the message is fit for an agent to read: no internals, no secrets."""
+    """`code` is a refusal code (`upstream.*`), the message is fit for an agent to read: no internals, no secrets.
 
-    def __init__(self, code: str, message: str) -> None:
+    `detail` says more to an operator (an address, a program's last words). Codes: `upstream.unreachable`, `.busy`,
+    `.timeout`, `.lost`, `.too_large`, `.malformed`, `.http_error`, `.starting_failed`.
+    """
+
+    def __init__(self, code: str, message: str, detail: str | None = None) -> None:
         super().__init__(message)
         self.code = code
+        self.detail = detail
 
 
 class NotSent(UpstreamError):
@@ -56,6 +61,7 @@ class UpstreamSpec:
     isolation: Isolation = "agent"
     timeout_s: float = 60.0
     connect_timeout_s: float = 10.0
+    """Also bounds the start of a program, at three times this: package runners may have to fetch it first."""
     max_result_bytes: int = 8 * 1024 * 1024
     max_concurrent: int = 32
     price: str | None = None
@@ -79,12 +85,15 @@ class UpstreamCall:
     `params` is the raw object that travels on (name already the upstream's own). `before_send` is called synchronously
     immediately before the first byte leaves and may raise to stop it (R17): then its exception propagates and the call
     counts as not sent. `on_notification` receives each raw notification that belongs to this call (progress with the
-    caller's own token restored; log messages where they can be attributed), in order, before the result is returned.
+    caller's own token restored; log messages where they can be attributed), in order, before the result is returned;
+    it may not block. When a handshake session turns out to be gone (HTTP 404) the call is sent a second time, and
+    `before_send` is asked a second time.
     """
 
     caller: Caller
     params: Mapping[str, Any]
     deadline_s: float
+    """From the moment it is handed over: waiting for a place, connecting and starting a program count."""
     before_send: Callable[[], None]
     on_notification: Callable[[dict[str, Any]], None]
 
@@ -95,8 +104,11 @@ class Upstream(Protocol):
     @property
     def spec(self) -> UpstreamSpec: ...
 
-    async def list_tools(self) -> list[dict[str, Any]]:
-        """Raw tool definitions, all pages. Raises `UpstreamError`."""
+    def watch(self, changed: Callable[[], None]) -> None:
+        """`changed` is called when the list of tools may have changed, or the upstream came or went. One watcher."""
+
+    async def list_tools(self) -> list[Any]:
+        """Raw tool definitions, all pages, unchecked: not each need be an object. Raises `UpstreamError`."""
 
     async def call(self, call: UpstreamCall) -> dict[str, Any]:
         """The raw JSON-RPC answer reduced to `{"result": …}` or `{"error": …}`.
