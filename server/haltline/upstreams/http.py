@@ -1,0 +1,224 @@
+"""An upstream over streamable HTTP, in either protocol era: which it speaks is asked once and remembered.
+
+2026-07-28 is stateless, so all agents share one pool of connections. In the handshake era there is one MCP session for each
+isolation key, opened when first needed. What an agent presented as its credential is never among what is sent: only the
+configured headers are.
+
+A session that the upstream no longer knows (HTTP 404 to a request that names it) did not run the call: the revisions with
+sessions say so. It is opened anew and the call sent once more, and a second 404 is an unknown outcome.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections.abc import Callable, Coroutine, Mapping
+from functools import partial
+from itertools import count
+from typing import Any
+
+import structlog
+
+from haltline.upstreams import faults
+from haltline.upstreams.http_eras import MODERN_VERSION, Handshake, Modern, Speaker, param_header_map
+from haltline.upstreams.http_handshake import Handshakes
+from haltline.upstreams.http_line import HttpLine
+from haltline.upstreams.http_reply import Reply
+from haltline.upstreams.http_watch import watch_list
+from haltline.upstreams.isolation import OWN, Key, key_of
+from haltline.upstreams.listing import all_tools
+from haltline.upstreams.messages import CLIENT_INFO, LIST_CHANGED, progress_token, reply_to
+from haltline.upstreams.model import Caller, NotSent, OutcomeUnknown, UpstreamCall, UpstreamError, UpstreamSpec
+from haltline.upstreams.places import Places
+
+__all__ = ["HttpUpstream"]
+
+log = structlog.get_logger(__name__)
+
+_HEADER_MISMATCH = -32020
+_OWN_META = {"io.modelcontextprotocol/clientInfo": CLIENT_INFO}
+_NOT_OF_A_CALL = frozenset({LIST_CHANGED, "notifications/cancelled"})
+
+
+class HttpUpstream:
+    """`tls`: another context than the system's."""
+
+    def __init__(self, spec: UpstreamSpec, *, tls: ssl.SSLContext | None = None) -> None:
+        self._spec = spec
+        self._line = HttpLine(spec, tls)
+        self._places = Places(spec.name, spec.max_concurrent)
+        self._handshakes = Handshakes(spec, self._line)
+        self._modern: Modern | None = None
+        self._era_known = False
+        self._probing = asyncio.Lock()
+        self._ids = count(1)
+        self._background: set[asyncio.Task[None]] = set()
+        self._changed: Callable[[], None] = lambda: None
+        self._watching: asyncio.Task[None] | None = None
+
+    @property
+    def spec(self) -> UpstreamSpec:
+        return self._spec
+
+    def watch(self, changed: Callable[[], None]) -> None:
+        self._changed = changed
+
+    async def list_tools(self) -> list[Any]:
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + self._spec.timeout_s
+        try:
+            speaker = await self._speaker(OWN, deadline)
+            tools = await all_tools(self._spec.name, partial(self._ask_own, speaker, deadline))
+        except UpstreamError:
+            self._era_known = False  # it may come back as another version
+            self._handshakes.drop(OWN)
+            raise
+        if self._modern is not None:
+            self._modern = Modern(param_header_map(tools))
+        self._listen(speaker)
+        return tools
+
+    async def call(self, call: UpstreamCall) -> dict[str, Any]:
+        deadline = asyncio.get_running_loop().time() + call.deadline_s
+        key = key_of(self._spec.isolation, call.caller)
+        async with self._places.held(call.caller.agent_id, deadline):
+            speaker = await self._speaker(key, deadline)
+            answer = await self._send(speaker, call, deadline)
+            if answer is None:
+                answer = await self._send_again(key, call, deadline)
+        if isinstance(speaker, Modern) and answer.get("error", {}).get("code") == _HEADER_MISMATCH:
+            self._changed()  # a schema with other headers than those that were listed
+        return answer
+
+    async def forget(self, caller: Caller, *, session_only: bool) -> None:
+        await self._handshakes.forget(caller, session_only=session_only)
+
+    async def aclose(self) -> None:
+        tasks = [*self._background, *([self._watching] if self._watching else [])]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await self._handshakes.aclose()
+        self._line.close()
+
+    async def _send(self, speaker: Speaker, call: UpstreamCall, deadline: float) -> dict[str, Any] | None:
+        """One attempt. None: the upstream does not know the session, so it did not run."""
+        identifier = next(self._ids)
+        headers, body = speaker.request(identifier, "tools/call", call.params)
+        hear = partial(self._hear, speaker, progress_token(call.params), call.on_notification)
+        reply = Reply(self._spec.name, identifier, self._spec.max_result_bytes, hear)
+        overdue = (deadline, faults.overdue(self._spec.name, call.deadline_s))
+        sent = False
+
+        def before_send() -> None:
+            nonlocal sent
+            call.before_send()
+            sent = True
+
+        try:
+            return await self._line.post(headers, body, reply, before_send=before_send, overdue=overdue)
+        except asyncio.CancelledError:
+            if sent:
+                self._call_off(speaker, identifier)
+            raise
+        except OutcomeUnknown as error:
+            if error is overdue[1]:
+                self._call_off(speaker, identifier)
+            if reply.status == 404 and isinstance(speaker, Handshake) and speaker.session_id is not None:
+                self._handshakes.lost(speaker)
+                return None
+            if reply.status >= 400:
+                self._changed()  # it may have become another version; listing finds out
+            raise
+
+    async def _send_again(self, key: Key, call: UpstreamCall, deadline: float) -> dict[str, Any]:
+        gone = OutcomeUnknown("upstream.lost", f"{self._spec.name} forgot the session in which it was called")
+        try:
+            answer = await self._send(await self._speaker(key, deadline), call, deadline)
+        except NotSent as error:
+            raise gone from error  # of the first attempt bytes left
+        if answer is None:
+            raise gone
+        return answer
+
+    def _hear(
+        self,
+        speaker: Speaker,
+        token: int | str | None,
+        on_notification: Callable[[dict[str, Any]], None],
+        message: dict[str, Any],
+    ) -> None:
+        """One message that came beside an answer."""
+        method = message["method"]
+        if "id" in message:
+            if isinstance(speaker, Handshake):
+                self._later(self._line.tell(speaker.headers, reply_to(message)))
+        elif method in _NOT_OF_A_CALL:
+            if method == LIST_CHANGED:
+                self._changed()
+        elif method != "notifications/progress" or _same(token, message):
+            on_notification(message)
+
+    def _call_off(self, speaker: Speaker, identifier: int) -> None:
+        """In the newer era closing the stream says it; in the handshake era a notification does."""
+        if isinstance(speaker, Handshake):
+            self._later(self._line.tell(speaker.headers, speaker.cancelled(identifier)))
+
+    async def _speaker(self, key: Key, deadline: float) -> Speaker:
+        """Whoever can write the request, the era known and the session open. Raises NotSent: nothing of the call left."""
+        if self._era_known and self._modern is not None:
+            return self._modern
+        if self._era_known:
+            found = self._handshakes.open_one(key)
+            if found is not None:
+                return found
+        try:
+            async with asyncio.timeout_at(deadline):
+                await self._find_era()
+                return self._modern or await self._handshakes.get(key)
+        except TimeoutError as error:
+            raise faults.too_late_to_send(self._spec.name) from error
+        except OutcomeUnknown as error:
+            raise faults.unreachable(
+                self._spec.name, f"{error}: {error.detail}" if error.detail else str(error)
+            ) from error
+
+    async def _find_era(self) -> None:
+        async with self._probing:
+            if not self._era_known:
+                self._modern = Modern() if await self._is_modern() else None
+                self._era_known = True
+
+    async def _is_modern(self) -> bool:
+        headers, body = Modern().request(0, "server/discover", {"_meta": _OWN_META})
+        try:
+            answer = await self._line.ask(headers, body, 0)
+        except OutcomeUnknown:
+            return False  # whatever is wrong with it, the handshake finds it too, and says so
+        versions = answer.get("result", {}).get("supportedVersions")
+        return isinstance(versions, list) and MODERN_VERSION in versions
+
+    async def _ask_own(self, speaker: Speaker, deadline: float, params: Mapping[str, Any]) -> dict[str, Any]:
+        identifier = next(self._ids)
+        headers, body = speaker.request(identifier, "tools/list", {**params, "_meta": _OWN_META})
+        return await self._line.ask(headers, body, identifier, deadline=deadline)
+
+    def _listen(self, speaker: Speaker) -> None:
+        """Hear of changes of the list, where the upstream offers to tell them."""
+        if self._watching is None or self._watching.done():
+            self._watching = asyncio.create_task(watch_list(self._line, speaker, next(self._ids), self._tell_changed))
+
+    def _tell_changed(self) -> None:
+        self._changed()
+
+    def _later(self, work: Coroutine[Any, Any, None]) -> None:
+        """Beside the calls, so that a cancelled one need not wait: what it sends is bounded in time by itself."""
+        task = asyncio.create_task(work)
+        self._background.add(task)
+        task.add_done_callback(self._background.discard)
+
+
+def _same(token: int | str | None, message: Mapping[str, Any]) -> bool:
+    params = message.get("params")
+    theirs = params.get("progressToken") if isinstance(params, dict) else None
+    return token is not None and type(theirs) is type(token) and theirs == token

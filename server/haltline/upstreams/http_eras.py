@@ -1,0 +1,82 @@
+"""How one request is written in each protocol era of MCP over HTTP. Sends nothing and keeps no connection.
+
+2026-07-28 is stateless: the envelope travels in `_meta` and is mirrored in headers. Before it, a session was opened with a
+handshake, and its id and version travel in headers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from haltline.upstreams.messages import dumps, for_handshake, notification, request
+
+__all__ = ["MODERN_VERSION", "Handshake", "Modern", "Speaker", "param_header_map"]
+
+MODERN_VERSION = "2026-07-28"
+_VERSION_KEY = "io.modelcontextprotocol/protocolVersion"
+_CAPABILITIES_KEY = "io.modelcontextprotocol/clientCapabilities"
+
+
+@dataclass(frozen=True, slots=True)
+class Modern:
+    """Writes requests of 2026-07-28. `param_headers`: by tool, which arguments its schema wants mirrored in headers."""
+
+    param_headers: Mapping[str, Mapping[tuple[str, ...], str]] = field(default_factory=dict)
+
+    def request(self, identifier: int, method: str, params: Mapping[str, Any]) -> tuple[dict[str, str], bytes]:
+        """Headers and body. What a caller said about itself in `_meta` stays, but for what only the broker can promise."""
+        meta = params.get("_meta")
+        kept = meta if isinstance(meta, dict) else {}
+        stamped = {**kept, _VERSION_KEY: MODERN_VERSION, _CAPABILITIES_KEY: {}}
+        headers = {"MCP-Protocol-Version": MODERN_VERSION, "Mcp-Method": method}
+        if method == "tools/call":
+            headers |= self._tool_headers(params)
+        return headers, request(identifier, method, {**params, "_meta": stamped})
+
+    def _tool_headers(self, params: Mapping[str, Any]) -> dict[str, str]:
+        name, arguments = str(params.get("name")), params.get("arguments")
+        wanted = self.param_headers.get(name)
+        if not wanted and name.isascii() and name.isprintable() and name == name.strip() and name[:2] != "=?":
+            return {"Mcp-Name": name}
+        from mcp.shared.inbound import encode_header_value, mcp_param_headers  # noqa: PLC0415 - slow to import, rare
+
+        mirrored = mcp_param_headers(wanted or {}, arguments) if isinstance(arguments, Mapping) else {}
+        return {"Mcp-Name": encode_header_value(name), **mirrored}
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Handshake:
+    """One session with an upstream of the handshake era."""
+
+    version: str
+    session_id: str | None
+
+    @property
+    def headers(self) -> dict[str, str]:
+        mine = {"MCP-Protocol-Version": self.version}
+        return mine if self.session_id is None else {**mine, "Mcp-Session-Id": self.session_id}
+
+    def request(self, identifier: int, method: str, params: Mapping[str, Any]) -> tuple[dict[str, str], bytes]:
+        return self.headers, request(identifier, method, for_handshake(params))
+
+    def cancelled(self, identifier: int) -> bytes:
+        return notification("notifications/cancelled", {"requestId": identifier, "reason": "no longer wanted"})
+
+
+Speaker = Modern | Handshake
+
+
+def param_header_map(tools: list[Any]) -> dict[str, dict[tuple[str, ...], str]]:
+    """By tool, the arguments that its input schema declares as headers (`x-mcp-header`), where it does so validly."""
+    found: dict[str, dict[tuple[str, ...], str]] = {}
+    for tool in tools:
+        schema = tool.get("inputSchema") if isinstance(tool, dict) else None
+        if schema is None or b"x-mcp-header" not in dumps(schema):
+            continue
+        from mcp.shared.inbound import find_invalid_x_mcp_header, x_mcp_header_map  # noqa: PLC0415 - slow, and rare
+
+        if find_invalid_x_mcp_header(schema) is None:
+            found[str(tool.get("name"))] = x_mcp_header_map(schema)
+    return found

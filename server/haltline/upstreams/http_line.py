@@ -1,0 +1,138 @@
+"""The line to one HTTP upstream: its address, its configured headers and its connections; writes POST, GET and DELETE.
+
+Speaks for whoever has a message to send, in either era. Maps a connection that cannot be had to `NotSent`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import structlog
+
+from haltline.errors import ConfigError
+from haltline.upstreams import faults
+from haltline.upstreams.http_reply import Reply, exchange
+from haltline.upstreams.http_wire import Address, NoConnection, Pool
+from haltline.upstreams.model import UpstreamError, UpstreamSpec
+
+__all__ = ["HttpLine"]
+
+log = structlog.get_logger(__name__)
+
+TELL_S = 5.0
+"""How long a message that expects no answer may take."""
+_OURS = frozenset(
+    {
+        "accept",
+        "accept-encoding",
+        "connection",
+        "content-length",
+        "content-type",
+        "host",
+        "mcp-protocol-version",
+        "mcp-session-id",
+        "te",
+        "trailer",
+        "transfer-encoding",
+        "upgrade",
+    }
+)
+"""Headers that say what we do; a configured one of these names is not sent."""
+
+
+class HttpLine:
+    def __init__(self, spec: UpstreamSpec, tls: ssl.SSLContext | None = None) -> None:
+        assert spec.url is not None
+        self._spec = spec
+        address = Address.of(spec.url)
+        self._pool = Pool(address, tls)
+        self._target = address.target.encode("ascii")
+        configured = {name: value for name, value in spec.headers.items() if name.lower() not in _OURS}
+        self._fixed = _lines(
+            {"Host": address.host_header, "User-Agent": "haltline", "Accept-Encoding": "identity"} | configured,
+            spec.name,
+        )
+
+    def close(self) -> None:
+        self._pool.close()
+
+    async def post(
+        self,
+        headers: Mapping[str, str],
+        body: bytes,
+        reply: Reply,
+        *,
+        before_send: Callable[[], None] = lambda: None,
+        overdue: tuple[float, Exception],
+    ) -> dict[str, Any]:
+        """Raises NotSent, OutcomeUnknown, or what `before_send` raises."""
+        head = {
+            "Accept": "application/json, text/event-stream",
+            "Content-Type": "application/json",
+            "Content-Length": str(len(body)),
+            **headers,
+        }
+        return await self._exchange(self._request("POST", head, body), reply, before_send, overdue)
+
+    async def ask(
+        self, headers: Mapping[str, str], body: bytes, identifier: int, *, deadline: float | None = None
+    ) -> dict[str, Any]:
+        """A request of the broker's own; what comes beside its answer is passed over."""
+        return await self.post(headers, body, self.reply(identifier), overdue=self._overdue(deadline))
+
+    async def tell(self, headers: Mapping[str, str], body: bytes) -> None:
+        """A message that expects no answer. Never fails: what comes of it is only logged."""
+        try:
+            await self.post(headers, body, self.reply(None), overdue=self._overdue(None, TELL_S))
+        except UpstreamError as error:
+            log.debug("upstream_not_told", upstream=self._spec.name, code=error.code)
+
+    async def get(self, headers: Mapping[str, str], reply: Reply, deadline: float) -> dict[str, Any]:
+        """A stream of what the upstream tells by itself, until it ends."""
+        data = self._request("GET", {"Accept": "text/event-stream", **headers})
+        return await self._exchange(data, reply, lambda: None, self._overdue(deadline))
+
+    async def delete(self, headers: Mapping[str, str], timeout_s: float) -> None:
+        """End a session. Never fails."""
+        try:
+            data = self._request("DELETE", headers)
+            await self._exchange(data, self.reply(None), lambda: None, self._overdue(None, timeout_s))
+        except UpstreamError as error:
+            log.debug("session_not_ended", upstream=self._spec.name, code=error.code)
+
+    def reply(self, identifier: int | None, on_message: Callable[[dict[str, Any]], None] | None = None) -> Reply:
+        return Reply(self._spec.name, identifier, self._spec.max_result_bytes, on_message or _pass_over)
+
+    def _overdue(self, deadline: float | None, limit_s: float | None = None) -> tuple[float, Exception]:
+        now = asyncio.get_running_loop().time()
+        if deadline is None:
+            deadline = now + (self._spec.connect_timeout_s if limit_s is None else limit_s)
+        return deadline, faults.overdue(self._spec.name, round(deadline - now, 1))
+
+    async def _exchange(
+        self, data: bytes, reply: Reply, before_send: Callable[[], None], overdue: tuple[float, Exception]
+    ) -> dict[str, Any]:
+        ready_by = min(overdue[0], asyncio.get_running_loop().time() + self._spec.connect_timeout_s)
+        try:
+            return await exchange(self._pool, data, reply, before_send=before_send, ready_by=ready_by, overdue=overdue)
+        except NoConnection as error:
+            raise faults.unreachable(self._spec.name, str(error)) from error
+
+    def _request(self, method: str, headers: Mapping[str, str], body: bytes = b"") -> bytes:
+        line = method.encode("ascii") + b" " + self._target + b" HTTP/1.1\r\n"
+        return b"".join((line, self._fixed, _lines(headers, self._spec.name), b"\r\n", body))
+
+
+def _pass_over(message: dict[str, Any]) -> None:
+    del message
+
+
+def _lines(headers: Mapping[str, str], upstream: str) -> bytes:
+    """Raises ConfigError: the only header values from outside are the configured ones."""
+    text = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
+    if text.count("\n") != len(headers) or text.count("\r") != len(headers) or "\0" in text:
+        raise ConfigError(f"upstream {upstream}: a header holds a line break; take it out")
+    return text.encode("utf-8")

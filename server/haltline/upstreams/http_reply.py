@@ -1,0 +1,180 @@
+"""One JSON-RPC request over HTTP and what comes back for it: a JSON body or a stream of events, read as it arrives.
+
+Owns the bounds on an answer (bytes of one message, messages and bytes of one stream) and which HTTP answers count as one.
+Knows neither eras nor sessions.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from haltline.upstreams import faults
+from haltline.upstreams.http_wire import Connection, Lost, NoConnection, Pool
+from haltline.upstreams.messages import BadMessage, answer_in, read
+from haltline.upstreams.sse import EventReader, EventTooLarge
+
+__all__ = ["Reply", "exchange"]
+
+MAX_MESSAGES = 10_000
+MAX_STREAM_SPARE_BYTES = 1024 * 1024
+MAX_STREAM_TIMES = 4
+"""A stream with all its notifications may be so many times as long as one answer."""
+CONNECT_ATTEMPTS = 3
+MAX_ERROR_BYTES = 64 * 1024
+"""Of the body of an HTTP error status: room for a JSON-RPC error."""
+
+
+class Reply:
+    """The receiver of one answer; `answer` ends with `{"result"}`, `{"error"}` or an UpstreamError.
+
+    For a notification (`request_id` None) any success status ends it, with an empty object.
+    """
+
+    def __init__(
+        self, name: str, request_id: int | None, max_bytes: int, on_message: Callable[[dict[str, Any]], None]
+    ) -> None:
+        self.answer: asyncio.Future[dict[str, Any]] = asyncio.get_running_loop().create_future()
+        self.status = 0
+        self.headers: Mapping[bytes, bytes] = {}
+        self._name = name
+        self._id = request_id
+        self._max = max_bytes
+        self._on_message = on_message
+        self._events: EventReader | None = None
+        self._chunks: list[bytes] = []
+        self._size = 0
+        self._messages = 0
+        self.failed = False
+
+    def fail(self, error: Exception) -> None:
+        if not self.answer.done():
+            self.failed = True
+            self.answer.set_exception(error)
+            self.answer.exception()  # whoever waited may have been cancelled in the same moment
+
+    def head(self, status: int, headers: Mapping[bytes, bytes]) -> None:
+        self.status, self.headers = status, headers
+        kind = headers.get(b"content-type", b"").split(b";")[0].strip().lower()
+        length = headers.get(b"content-length", b"0")
+        if status >= 300:
+            self._max = min(self._max, MAX_ERROR_BYTES)
+        if headers.get(b"content-encoding", b"identity").lower() != b"identity":
+            self.fail(faults.malformed(self._name, "it is compressed although that was not asked for"))
+        elif 300 <= status < 400:
+            self.fail(faults.http_error(self._name, status))
+        elif self._id is None and status < 300:
+            self._settle({})
+        elif status < 300 and kind == b"text/event-stream":
+            self._events = EventReader(self._max)
+        elif status < 300 and kind != b"application/json":
+            self.fail(faults.malformed(self._name, "neither JSON nor a stream of events"))
+        elif length.isdigit() and (len(length) > 18 or int(length) > self._max):
+            self._overflow()
+
+    def body(self, data: bytes) -> None:
+        if self.answer.done():
+            return
+        self._size += len(data)
+        if self._events is not None:
+            self._stream(self._events, data)
+        elif self._size > self._max:
+            self._overflow()
+        else:
+            self._chunks.append(data)
+
+    def done(self) -> None:
+        if self.answer.done():
+            return
+        if self._events is not None:
+            self.fail(faults.lost(self._name, "the stream ended without an answer"))
+            return
+        try:
+            self._take(read(b"".join(self._chunks)))
+        except BadMessage as error:
+            if self.status < 300:
+                self.fail(faults.malformed(self._name, str(error)))
+        if self.status >= 300:
+            self.fail(faults.http_error(self._name, self.status))
+        self.fail(faults.malformed(self._name, "it does not belong to the request"))
+
+    def lost(self, error: Exception) -> None:
+        self.fail(faults.lost(self._name, str(error)) if isinstance(error, Lost) else error)
+
+    def _overflow(self) -> None:
+        if self.status >= 300:
+            self.fail(faults.http_error(self._name, self.status))
+        else:
+            self.fail(faults.too_large(self._name, self._max))
+
+    def _stream(self, events: EventReader, data: bytes) -> None:
+        if self._size > MAX_STREAM_TIMES * self._max + MAX_STREAM_SPARE_BYTES:
+            self._overflow()
+            return
+        try:
+            for event in events.feed(data):
+                self._take(read(event))
+                if self.answer.done():
+                    return
+        except EventTooLarge:
+            self._overflow()
+        except BadMessage as error:
+            self.fail(faults.malformed(self._name, str(error)))
+
+    def _take(self, value: Any) -> None:
+        """One message, or a batch of them as one revision had it; what is neither is passed over."""
+        for message in value if isinstance(value, list) else (value,):
+            if not isinstance(message, dict) or self.answer.done():
+                continue
+            self._messages += 1
+            if self._messages > MAX_MESSAGES:
+                self.fail(faults.too_talkative(self._name))
+            elif "method" in message:
+                self._on_message(message)
+            elif type(message.get("id")) is int and message["id"] == self._id:
+                self._settle(answer_in(message))
+
+    def _settle(self, answer: dict[str, Any]) -> None:
+        if not self.answer.done():
+            self.answer.set_result(answer)
+
+
+async def exchange(
+    pool: Pool,
+    data: bytes,
+    reply: Reply,
+    *,
+    before_send: Callable[[], None],
+    ready_by: float,
+    overdue: tuple[float, Exception],
+) -> dict[str, Any]:
+    """Send one request once and wait for its answer until the loop time in `overdue`, when it ends with that error.
+
+    Raises NoConnection while nothing was sent (by the loop time `ready_by` at the latest), what `before_send` raises, or
+    what the reply ends with. When cancelled, the connection is closed at once.
+    """
+    connection = await _sent(pool, data, reply, before_send, ready_by)
+    timer = asyncio.get_running_loop().call_at(overdue[0], reply.fail, overdue[1])
+    try:
+        return await reply.answer
+    finally:
+        timer.cancel()
+        pool.release(connection, answered=reply.answer.done() and not reply.failed)
+
+
+async def _sent(pool: Pool, data: bytes, reply: Reply, before_send: Callable[[], None], ready_by: float) -> Connection:
+    for attempt in range(CONNECT_ATTEMPTS):
+        connection = await pool.connection(ready_by)
+        try:
+            connection.send(data, reply, before_send)
+        except NoConnection:
+            pool.release(connection)
+            if attempt + 1 == CONNECT_ATTEMPTS:
+                raise
+        except BaseException:
+            pool.release(connection)
+            raise
+        else:
+            return connection
+    raise NoConnection("every connection was closed at once")
