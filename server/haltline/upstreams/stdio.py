@@ -1,0 +1,177 @@
+"""An upstream that is a program: one process for each isolation key, started when first needed, again after it ended.
+
+A program that keeps ending is started again at growing intervals; what is called meanwhile is refused, with nothing sent.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from haltline.upstreams import faults
+from haltline.upstreams.isolation import OWN, Key, for_caller_alone, key_of
+from haltline.upstreams.listing import all_tools
+from haltline.upstreams.model import Caller, NotSent, UpstreamCall, UpstreamSpec
+from haltline.upstreams.places import Places
+from haltline.upstreams.stdio_session import StdioSession, open_session
+
+__all__ = ["MAX_PROCESSES", "StdioUpstream"]
+
+MAX_PROCESSES = 128
+"""Of one upstream. For another one the process that was idle longest is ended."""
+START_TIMES = 3.0
+"""A start may take so many times as long as a connection: a package runner may fetch the program first."""
+FIRST_BACK_OFF_S = 0.5
+LONGEST_BACK_OFF_S = 30.0
+
+
+@dataclass(slots=True)
+class _Slot:
+    """What is known of one key's process, also while it is not running."""
+
+    session: StdioSession | None = None
+    starting: asyncio.Task[StdioSession] | None = None
+    failures: int = 0
+    not_before: float = 0.0
+
+
+class StdioUpstream:
+    def __init__(self, spec: UpstreamSpec) -> None:
+        self._spec = spec
+        self._places = Places(spec.name, spec.max_concurrent)
+        self._slots: OrderedDict[Key, _Slot] = OrderedDict()
+        self._changed: Callable[[], None] = lambda: None
+        self._closed = False
+        self._background: set[asyncio.Task[None]] = set()
+
+    @property
+    def spec(self) -> UpstreamSpec:
+        return self._spec
+
+    def watch(self, changed: Callable[[], None]) -> None:
+        self._changed = changed
+
+    async def list_tools(self) -> list[Any]:
+        deadline = asyncio.get_running_loop().time() + self._spec.timeout_s
+        session = await self._session(OWN, deadline)
+        try:
+            async with asyncio.timeout_at(deadline):
+                return await all_tools(self._spec.name, partial(session.ask, "tools/list"))
+        except TimeoutError as error:
+            if not session.in_use:
+                session.kill()
+            raise faults.overdue(self._spec.name, self._spec.timeout_s) from error
+
+    async def call(self, call: UpstreamCall) -> dict[str, Any]:
+        deadline = asyncio.get_running_loop().time() + call.deadline_s
+        key = key_of(self._spec.isolation, call.caller)
+        async with self._places.held(call.caller.agent_id, deadline):
+            session = await self._session(key, deadline)
+            answer = await session.call(call, deadline)
+            slot = self._slots.get(key)
+            if slot is not None:
+                slot.failures = 0
+            return answer
+
+    async def forget(self, caller: Caller, *, session_only: bool) -> None:
+        keys = [key for key in self._slots if for_caller_alone(key, caller, session_only=session_only)]
+        await self._end([self._slots.pop(key) for key in keys])
+
+    async def aclose(self) -> None:
+        self._closed = True
+        slots = list(self._slots.values())
+        self._slots.clear()
+        await self._end(slots)
+        await asyncio.gather(*self._background, return_exceptions=True)
+
+    async def _session(self, key: Key, deadline: float) -> StdioSession:
+        """Raises NotSent: nothing of the call left."""
+        slot = self._slots.get(key)
+        if slot is None:
+            await self._make_room()
+            slot = self._slots.setdefault(key, _Slot())
+        self._slots.move_to_end(key)
+        if slot.session is not None and slot.session.usable:
+            return slot.session
+        starting = slot.starting = slot.starting or self._start(slot)
+        try:
+            async with asyncio.timeout_at(deadline):
+                return await asyncio.shield(starting)
+        except TimeoutError as error:
+            raise faults.too_late_to_send(self._spec.name) from error
+        except asyncio.CancelledError:
+            if starting.cancelled():  # by whoever ended it, not the call
+                raise faults.unreachable(self._spec.name) from None
+            raise
+
+    def _start(self, slot: _Slot) -> asyncio.Task[StdioSession]:
+        """Raises NotSent while the next attempt is not due."""
+        wait_s = slot.not_before - asyncio.get_running_loop().time()
+        if self._closed or wait_s > 0:
+            raise faults.failed_to_start(self._spec.name, None, max(wait_s, 0))
+        task = asyncio.create_task(self._open(slot))
+        task.add_done_callback(_seen)
+        return task
+
+    async def _open(self, slot: _Slot) -> StdioSession:
+        limit_s = START_TIMES * self._spec.connect_timeout_s
+        try:
+            slot.session = await open_session(self._spec, partial(self._ended, slot), self._tell_changed, limit_s)
+        except NotSent:
+            self._back_off(slot)
+            raise
+        finally:
+            slot.starting = None
+        return slot.session
+
+    def _ended(self, slot: _Slot, session: StdioSession) -> None:
+        """A process is gone, or good for nothing. One that was being started is counted where its start fails."""
+        self._later(session.end())
+        if slot.session is session:
+            slot.session = None
+            self._back_off(slot)
+        if self._slots.get(OWN) is slot and not self._closed:
+            self._changed()
+
+    def _tell_changed(self) -> None:
+        self._changed()
+
+    def _later(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
+        self._background.add(task)
+        task.add_done_callback(self._background.discard)
+
+    def _back_off(self, slot: _Slot) -> None:
+        """The first end may be followed by a start at once."""
+        slot.failures += 1
+        if slot.failures > 1:
+            pause_s = min(FIRST_BACK_OFF_S * 2 ** min(slot.failures - 2, 20), LONGEST_BACK_OFF_S)
+            slot.not_before = asyncio.get_running_loop().time() + pause_s
+
+    async def _make_room(self) -> None:
+        while len(self._slots) >= MAX_PROCESSES:
+            idle = next((key for key, slot in self._slots.items() if key != OWN and not _in_use(slot)), None)
+            if idle is None:
+                raise NotSent("upstream.busy", f"{self._spec.name} runs as often as it may; retry later")
+            await self._end([self._slots.pop(idle)])
+
+    async def _end(self, slots: list[_Slot]) -> None:
+        starting = [slot.starting for slot in slots if slot.starting is not None]
+        for task in starting:
+            task.cancel()
+        await asyncio.gather(*starting, return_exceptions=True)
+        sessions = [slot.session for slot in slots if slot.session is not None]
+        await asyncio.gather(*(session.end() for session in sessions), return_exceptions=True)
+
+
+def _in_use(slot: _Slot) -> bool:
+    return slot.starting is not None or (slot.session is not None and slot.session.in_use)
+
+
+def _seen(task: asyncio.Task[StdioSession]) -> None:
+    if not task.cancelled():
+        task.exception()  # told to whoever waits; perhaps nobody does any more

@@ -1,0 +1,293 @@
+"""One MCP session with one program over its standard input and output: requests out, answers matched by id.
+
+Owns what keeps the calls of several sessions in one process apart: progress tokens are replaced on the way out and restored
+on the way back, and log messages, which name no call, are handed on only while exactly one call can have caused them.
+Handshake era only.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import count
+from typing import TYPE_CHECKING, Any
+
+import structlog
+
+from haltline.upstreams import faults
+from haltline.upstreams.child import Child, NotStarted, start
+from haltline.upstreams.messages import (
+    HANDSHAKE_VERSIONS,
+    LIST_CHANGED,
+    BadMessage,
+    answer_in,
+    for_handshake,
+    initialize_params,
+    notification,
+    progress_token,
+    read,
+    reply_to,
+    request,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from haltline.upstreams.model import OutcomeUnknown, UpstreamCall, UpstreamSpec
+
+__all__ = ["StdioSession", "open_session"]
+
+log = structlog.get_logger(__name__)
+
+ENVELOPE_BYTES = 64 * 1024
+"""What a line may have beside the result."""
+MAX_UNASKED = 10_000
+UNASKED_WINDOW_S = 10.0
+"""A program that writes more lines than that which answer nothing is ended, so that it cannot occupy the broker."""
+ABANDONED_S = 60.0
+"""For so long a call that was called off, and never answered, may still be what a log message is about."""
+_ID = re.compile(rb'"id"\s*:\s*(\d{1,18})\s*[,}]')
+_ID_NEAR_BYTES = 200
+
+
+@dataclass(slots=True)
+class _Pending:
+    answer: asyncio.Future[dict[str, Any]]
+    token: int | str | None = None
+    on_notification: Callable[[dict[str, Any]], None] | None = None
+
+
+class StdioSession:
+    """`on_end` is called once when the program is gone; `on_changed` when it says that its tools changed."""
+
+    def __init__(
+        self, spec: UpstreamSpec, on_end: Callable[[StdioSession], None], on_changed: Callable[[], None]
+    ) -> None:
+        self._spec = spec
+        self._on_end = on_end
+        self._on_changed = on_changed
+        self._ids = count(1)
+        self._pending: dict[int, _Pending] = {}
+        self._abandoned: dict[int, float] = {}
+        self._unasked = 0
+        self._unasked_since = 0.0
+        self._flooding = False
+        self.child: Child | None = None
+        self.served = False
+        """It answered a call."""
+
+    @property
+    def usable(self) -> bool:
+        return self.child is not None and self.child.alive
+
+    @property
+    def in_use(self) -> bool:
+        return bool(self._pending)
+
+    async def open(self) -> None:
+        """Raises NotStarted or UpstreamError."""
+        self.child = await start(
+            self._spec, self._spec.max_result_bytes + ENVELOPE_BYTES, self._hear, self._child_ended
+        )
+        answer = await self.ask("initialize", initialize_params())
+        version = answer.get("result", {}).get("protocolVersion")
+        if version not in HANDSHAKE_VERSIONS:
+            said = answer.get("error", {}).get("message", f"version {version!r:.40}")
+            raise NotStarted(f"it refused the handshake: {said!s:.500}")
+        self.child.write(notification("notifications/initialized"))
+
+    async def ask(self, method: str, params: Mapping[str, Any]) -> dict[str, Any]:
+        """A request of the broker's own; the caller bounds the time."""
+        identifier = next(self._ids)
+        pending = self._expect(identifier)
+        try:
+            if self.child is None or not self.child.write(request(identifier, method, params)):
+                raise faults.unreachable(self._spec.name, self._last_words)
+            return await pending.answer
+        finally:
+            self._pending.pop(identifier, None)
+
+    async def call(self, call: UpstreamCall, deadline: float) -> dict[str, Any]:
+        """Raises NotSent, OutcomeUnknown, or what `before_send` raises. `deadline` is loop time."""
+        identifier = next(self._ids)
+        params, token = _own_token(for_handshake(call.params), identifier)
+        line = request(identifier, "tools/call", params)
+        if self.child is None or not self.child.writable:
+            raise faults.unreachable(self._spec.name, self._last_words)
+        call.before_send()
+        self.child.write(line)
+        pending = self._expect(identifier, token, call.on_notification)
+        late = faults.overdue(self._spec.name, call.deadline_s)
+        timer = asyncio.get_running_loop().call_at(deadline, _fail, pending, late)
+        try:
+            answer = await pending.answer
+        except BaseException as error:
+            if isinstance(error, asyncio.CancelledError) or error is late:
+                self._call_off(identifier)
+            raise
+        else:
+            self.served = True
+            return answer
+        finally:
+            timer.cancel()
+            self._pending.pop(identifier, None)
+
+    def kill(self) -> None:
+        if self.child is not None:
+            self.child.kill()
+
+    async def end(self) -> None:
+        if self.child is not None:
+            await self.child.end()
+
+    @property
+    def _last_words(self) -> str | None:
+        return None if self.child is None else self.child.last_words
+
+    def _expect(
+        self,
+        identifier: int,
+        token: int | str | None = None,
+        on_notification: Callable[[dict[str, Any]], None] | None = None,
+    ) -> _Pending:
+        pending = _Pending(asyncio.get_running_loop().create_future(), token, on_notification)
+        self._pending[identifier] = pending
+        return pending
+
+    def _call_off(self, identifier: int) -> None:
+        if self.child is not None:
+            params = {"requestId": identifier, "reason": "no longer wanted"}
+            self.child.write(notification("notifications/cancelled", params))
+        self._abandoned[identifier] = asyncio.get_running_loop().time()
+
+    def _child_ended(self, why: str) -> None:
+        error = self._why_lost(why)
+        for pending in self._pending.values():
+            _fail(pending, error)
+        self._on_end(self)
+
+    def _why_lost(self, why: str) -> OutcomeUnknown:
+        if self.child is not None and self.child.broken:
+            return faults.too_large(self._spec.name, self._spec.max_result_bytes)
+        if self._flooding:
+            return faults.too_talkative(self._spec.name)
+        return faults.lost(self._spec.name, f"{why}; {self._last_words or 'it wrote no error'}")
+
+    def _hear(self, line: bytes) -> None:
+        if not line:
+            return
+        try:
+            value = read(line)
+        except BadMessage as error:
+            self._unreadable(line, error)
+            return
+        for message in value if isinstance(value, list) else (value,):
+            if isinstance(message, dict) and isinstance(message.get("method"), str):
+                self._told(message)
+            elif isinstance(message, dict) and type(message.get("id")) is int:
+                self._answered(message)
+            else:
+                self._count_unasked()
+
+    def _answered(self, message: dict[str, Any]) -> None:
+        self._abandoned.pop(message["id"], None)
+        pending = self._pending.get(message["id"])
+        if pending is None:
+            self._count_unasked()
+        elif not pending.answer.done():
+            try:
+                pending.answer.set_result(answer_in(message))
+            except BadMessage as error:
+                _fail(pending, faults.malformed(self._spec.name, str(error)))
+
+    def _told(self, message: dict[str, Any]) -> None:
+        self._count_unasked()
+        method = message["method"]
+        if "id" in message:
+            if self.child is not None:
+                self.child.write(reply_to(message))
+        elif method == LIST_CHANGED:
+            self._on_changed()
+        elif method == "notifications/progress":
+            self._progressed(message)
+        elif method != "notifications/cancelled":
+            self._logged(message)
+
+    def _progressed(self, message: dict[str, Any]) -> None:
+        params = message.get("params")
+        token = params.get("progressToken") if isinstance(params, dict) else None
+        pending = self._pending.get(token) if type(token) is int else None
+        if pending is None or pending.token is None or pending.on_notification is None or pending.answer.done():
+            return
+        pending.on_notification({**message, "params": {**(params or {}), "progressToken": pending.token}})
+
+    def _logged(self, message: dict[str, Any]) -> None:
+        """What names no call belongs to the only one there is; to none under `shared`, nor while one called off may run."""
+        long_ago = asyncio.get_running_loop().time() - ABANDONED_S
+        self._abandoned = {one: at for one, at in self._abandoned.items() if at > long_ago}
+        if self._spec.isolation == "shared" or len(self._pending) != 1 or self._abandoned:
+            return
+        (pending,) = self._pending.values()
+        if pending.on_notification is not None and not pending.answer.done():
+            pending.on_notification(message)
+
+    def _unreadable(self, line: bytes, error: BadMessage) -> None:
+        """Fail the call that it answers, if that can be seen; a line that is none of the protocol's is passed over."""
+        self._count_unasked()
+        found = _ID.search(line[:_ID_NEAR_BYTES]) or _ID.search(line[-_ID_NEAR_BYTES:])
+        pending = self._pending.get(int(found[1])) if found else None
+        if pending is None and len(self._pending) == 1 and line.lstrip()[:1] in {b"{", b"["}:
+            (pending,) = self._pending.values()
+        if pending is not None:
+            _fail(pending, faults.malformed(self._spec.name, str(error)))
+        else:
+            log.debug("upstream_noise", upstream=self._spec.name, line=line[:200].decode("utf-8", "replace"))
+
+    def _count_unasked(self) -> None:
+        now = asyncio.get_running_loop().time()
+        if now - self._unasked_since > UNASKED_WINDOW_S:
+            self._unasked_since, self._unasked = now, 0
+        self._unasked += 1
+        if self._unasked > MAX_UNASKED:
+            self._flooding = True
+            self.kill()
+
+
+async def open_session(
+    spec: UpstreamSpec, on_end: Callable[[StdioSession], None], on_changed: Callable[[], None], limit_s: float
+) -> StdioSession:
+    """Start the program and shake hands. Raises NotSent; then no process is left."""
+    session = StdioSession(spec, on_end, on_changed)
+    try:
+        async with asyncio.timeout(limit_s):
+            await session.open()
+    except NotStarted as error:
+        session.kill()
+        raise faults.failed_to_start(spec.name, str(error)) from error
+    except TimeoutError as error:
+        session.kill()
+        words = session.child.last_words if session.child is not None else None
+        raise faults.failed_to_start(spec.name, f"no handshake within {limit_s:g} s; {words or ''}") from error
+    except Exception as error:
+        session.kill()
+        detail = getattr(error, "detail", None) or str(error)
+        raise faults.failed_to_start(spec.name, detail) from error
+    except BaseException:
+        session.kill()
+        raise
+    return session
+
+
+def _own_token(params: dict[str, Any], identifier: int) -> tuple[dict[str, Any], int | str | None]:
+    token = progress_token(params)
+    if token is None:
+        return params, None
+    return {**params, "_meta": {**params["_meta"], "progressToken": identifier}}, token
+
+
+def _fail(pending: _Pending, error: Exception) -> None:
+    if not pending.answer.done():
+        pending.answer.set_exception(error)
+        pending.answer.exception()  # whoever waited may have been cancelled in the same moment
