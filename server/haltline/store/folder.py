@@ -46,7 +46,10 @@ class DataFolder:
         Raises StoreError when it cannot be written, is readable by others, belongs to someone else, or is in use.
         """
         _make_or_check(path)
-        lock = (path / "lock").open("a+", encoding="utf-8")
+        try:
+            lock = (path / "lock").open("a+", encoding="utf-8")
+        except OSError as error:
+            raise StoreError(f"{path / 'lock'} cannot be written: {error.strerror}") from error
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
