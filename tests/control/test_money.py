@@ -1,0 +1,103 @@
+from __future__ import annotations
+
+import anyio
+import pytest
+
+from support.desk import Desk, Failed
+
+pytestmark = pytest.mark.promise("R10", "P7")
+
+
+async def doubt(at: Desk) -> str:
+    await at.agent()
+    session = await at.session()
+    at.upstream.script["charge"] = at.upstream.unknown
+    await at.call(session["token"])
+    [call] = (await at.ask("list_in_doubt"))["calls"]
+    return call["call"]
+
+
+async def test_a_call_in_doubt_is_shown_with_its_age_its_cause_and_its_deadline(at: Desk) -> None:
+    await doubt(at)
+    at.clock.forward(90)
+    [call] = (await at.ask("list_in_doubt"))["calls"]
+    assert (call["agent"], call["tool"], call["amount"]["text"]) == ("booking-7", "payments__charge", "0.05 USD")
+    assert call["age_s"] == 90.0
+    assert "broke" in call["why"]
+    assert call["charges_at"] > call["since"]
+    status = (await at.ask("status"))["in_doubt"]
+    assert (status["count"], status["amount"]["micros"], status["oldest_at"]) == (1, 50_000, call["since"])
+
+
+@pytest.mark.parametrize(
+    ("outcome", "amount", "charged"),
+    [
+        ("settle", None, 50_000),
+        ("settle", "0.03", 30_000),
+        ("settle", "0", 0),
+        ("settle", "0.25", 250_000),
+        ("void", None, 0),
+    ],
+)
+async def test_a_persons_word_ends_the_hold_and_moves_the_money(
+    at: Desk, outcome: str, amount: str | None, charged: int
+) -> None:
+    call = await doubt(at)
+    more = {} if amount is None else {"amount": amount}
+    result = await at.ask("resolve_in_doubt", call=call, outcome=outcome, reason="see the invoice", **more)
+    assert result == {"call": call, "outcome": outcome, "amount": result["amount"]}
+    assert result["amount"]["micros"] == charged
+    [hold] = await at.parts.reader.rows("SELECT state, charged_micros FROM holds")
+    assert tuple(hold) == (("voided", None) if outcome == "void" else ("settled", charged))
+    row = (await at.ask("list_agents"))["agents"][0]
+    assert row["spent_day"]["micros"] == charged
+    assert (await at.ask("list_in_doubt"))["calls"] == []
+    [event] = await at.events("call.resolved")
+    assert (event["actor"], event["reason"], event["outcome"]) == ("operator:anna", "see the invoice", outcome)
+    assert (event["call"], event["tool"], event["agent"]) == (call, "payments__charge", "booking-7")
+    assert (event["amount_micros"], event["charged_micros"]) == (50_000, charged)
+    assert event.get("overage_micros") == (200_000 if charged == 250_000 else None)
+
+
+async def test_a_call_is_resolved_once(at: Desk) -> None:
+    call = await doubt(at)
+    await at.ask("resolve_in_doubt", call=call, outcome="void", reason="it did not")
+    with pytest.raises(Failed, match="voided already") as refused:
+        await at.ask("resolve_in_doubt", call=call, outcome="settle", reason="it did")
+    assert refused.value.code == "request.conflict"
+
+
+async def test_a_running_call_is_nobodys_to_resolve(at: Desk) -> None:
+    await at.agent()
+    session = await at.session()
+    at.upstream.script["slow"] = at.upstream.waiting
+    with anyio.fail_after(5):
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(at.call, session["token"], "payments__slow")
+            await at.upstream.started.wait()
+            [hold] = await at.parts.reader.rows("SELECT id FROM holds")
+            with pytest.raises(Failed, match="still running"):
+                await at.ask("resolve_in_doubt", call=hold["id"], outcome="void", reason="impatient")
+            at.upstream.release.set()
+    [hold] = await at.parts.reader.rows("SELECT state FROM holds")
+    assert hold["state"] == "settled"
+
+
+@pytest.mark.parametrize(
+    ("more", "code"),
+    [
+        ({"outcome": "void", "amount": "0.01"}, "request.invalid"),
+        ({"outcome": "settle", "amount": "-0.01"}, "request.invalid"),
+        ({"outcome": "settle", "amount": "0.0000001"}, "request.invalid"),
+        ({"outcome": "settle", "amount": "2000000000"}, "request.invalid"),
+        ({"outcome": "settle", "amount": 0.05}, "request.invalid"),
+        ({"outcome": "ignore"}, "request.invalid"),
+        ({"outcome": "void", "call": "call_nothing"}, "request.not_found"),
+    ],
+)
+async def test_a_word_that_cannot_be_taken_leaves_the_call_in_doubt(at: Desk, more: dict, code: str) -> None:
+    call = await doubt(at)
+    with pytest.raises(Failed) as refused:
+        await at.ask("resolve_in_doubt", **{"call": call, "reason": "why", **more})
+    assert refused.value.code == code
+    assert len((await at.ask("list_in_doubt"))["calls"]) == 1
