@@ -59,7 +59,7 @@ class Halts:
         """Every halt that stops somebody now, the oldest first; those of sessions that have ended are left out."""
         rows = await reader.rows(
             f"{_HALT} WHERE lifted_us IS NULL AND (scope <> 'session' OR EXISTS (SELECT 1 FROM sessions"
-            " WHERE sessions.id = subject_id AND state = 'open' AND expires_us > ?)) ORDER BY set_us LIMIT ?",
+            " WHERE sessions.id = subject_id AND state = 'open' AND expires_us > ?)) ORDER BY set_us, id LIMIT ?",
             (now_us, most),
         )
         return [_halt(tuple(row)) for row in rows]

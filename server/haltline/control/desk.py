@@ -71,7 +71,7 @@ class Operator:
         return f"operator:{self.name}"
 
 
-class Stranger(Exception):  # noqa: N818 - not a failure: the token is nobody's
+class Stranger(Exception):
     """The token is no operator's (any more). `code` is one of `credential.*`."""
 
     def __init__(self, unknown: Unknown) -> None:

@@ -89,7 +89,7 @@ def moment_us(key: str, text: str, now_us: int) -> int:
     return (delta.days * 86_400 + delta.seconds) * _US + delta.microseconds
 
 
-async def page(reader: Reader, filters: Filters, place: Page) -> r.AuditPage:
+async def page(reader: Reader, filters: Filters, place: Page, *, max_bytes: int = PAGE_MAX_BYTES) -> r.AuditPage:
     """One page of events by rising `seq`, payloads inlined; `next_after_seq` while more follow."""
     after, before = await _bounds(reader, filters, place)
     where, given = _where(filters)
@@ -99,7 +99,7 @@ async def page(reader: Reader, filters: Filters, place: Page) -> r.AuditPage:
         f" ORDER BY seq {'DESC' if place.newest else 'ASC'} LIMIT ?",
         (after, before, *given, limit + 1),
     )
-    kept = await _fitting(reader, rows[:limit])
+    kept = await _fitting(reader, rows[:limit], max_bytes)
     payloads = await _payloads(reader, [row["seq"] for row in kept])
     events = [stored_event(row, payloads.get(row["seq"], {})) for row in sorted(kept, key=lambda row: int(row["seq"]))]
     answer: dict[str, Any] = {"events": events}
@@ -173,7 +173,7 @@ def _where(filters: Filters) -> tuple[str, list[Any]]:
     return text, given
 
 
-async def _fitting(reader: Reader, rows: Sequence[sqlite3.Row]) -> list[sqlite3.Row]:
+async def _fitting(reader: Reader, rows: Sequence[sqlite3.Row], max_bytes: int) -> list[sqlite3.Row]:
     """The first of them that fit into a page; always one, so that pages advance."""
     if not rows:
         return []
@@ -187,7 +187,7 @@ async def _fitting(reader: Reader, rows: Sequence[sqlite3.Row]) -> list[sqlite3.
     total = 0
     for row in rows:
         total += len(row["body"]) + heavy.get(row["seq"], 0)
-        if kept and total > PAGE_MAX_BYTES:
+        if kept and total > max_bytes:
             break
         kept.append(row)
     return kept

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from haltline.clock import iso
 from haltline.control.agents import AGENTS_A_UNIT, agent_state, spent_today
-from haltline.control.views import Shown
+from haltline.control.views import Shown, shown_upstream
 from haltline.halts import EVERYTHING
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ class StatusDesk:
             "agents": agents,
             "in_doubt": self._in_doubt(in_doubt),
             "alerts": await self._parts.outbox.backlog(),  # type: ignore[typeddict-item]  # as the client names it
-            "upstreams": self._parts.catalog.states(),
+            "upstreams": [shown_upstream(state) for state in self._parts.catalog.states()],
             "store": store,
         }
 

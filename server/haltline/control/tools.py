@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from haltline.audit import Kind
+from haltline.control.views import shown_upstream
 from haltline.errors import Conflict, NotFound, RequestError, StoreError
 from haltline.policy.patterns import check_pattern
 from haltline.upstreams.model import UpstreamError
@@ -46,10 +47,13 @@ class Tools:
         states = self._parts.catalog.states()
         if upstream is not None:
             self._known(upstream)
-            states = [state for state in states if state["name"] == upstream]
+            states = [state for state in states if state.name == upstream]
         tools = [tool for tool in self._parts.catalog.tools() if upstream in {None, tool.upstream}]
         policy = self._parts.policies.current
-        return {"tools": [self._shown(tool, policy) for tool in tools], "upstreams": states}
+        return {
+            "tools": [self._shown(tool, policy) for tool in tools],
+            "upstreams": [shown_upstream(state) for state in states],
+        }
 
     def _shown(self, tool: Tool, policy: Policy | None) -> r.Tool:
         price = None if policy is None else policy.price(tool.name, tool.upstream)
@@ -97,7 +101,7 @@ class Tools:
         try:
             self._parts.catalog.upstream(upstream)
         except KeyError:
-            known = ", ".join(sorted(state["name"] for state in self._parts.catalog.states())) or "none"
+            known = ", ".join(sorted(state.name for state in self._parts.catalog.states())) or "none"
             raise NotFound(f"there is no upstream {upstream!r}; configured: {known}") from None
 
     def _settled_policy(self) -> Policy:
@@ -110,7 +114,7 @@ class Tools:
         try:
             return await self._parts.catalog.refresh(upstream)
         except UpstreamError as error:
-            raise RequestError(f"{upstream} does not say now what it offers: {error}") from error
+            raise RequestError(f"{upstream} does not say now what it offers: {error.detail or error}") from error
 
 
 def _unpriced(tools: Sequence[Tool], policy: Policy) -> list[str]:

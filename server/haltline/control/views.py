@@ -19,9 +19,11 @@ if TYPE_CHECKING:
     from haltline.policy.caps import CapLimit
     from haltline.policy.model import Facts, HaltFact
     from haltline.policy.policy import Policy
+    from haltline.upstreams.catalog import UpstreamState
     from haltline_client import results as r
+    from haltline_client import status_results as s
 
-__all__ = ["InDoubtOf", "Shown", "in_doubt_of"]
+__all__ = ["InDoubtOf", "Shown", "in_doubt_of", "shown_upstream"]
 
 _MONEY = frozenset({CapKind.PER_CALL, CapKind.TASK, CapKind.HOUR, CapKind.DAY})
 _OF_SESSION = frozenset({CapKind.TASK, CapKind.CALLS})
@@ -41,6 +43,16 @@ def in_doubt_of(holds: Iterable[Hold], agent_id: str, session_id: str) -> InDoub
     mine = [hold for hold in holds if hold.agent_id == agent_id]
     ours = [hold.amount_micros for hold in mine if hold.session_id == session_id]
     return InDoubtOf(sum(hold.amount_micros for hold in mine), sum(ours), len(ours))
+
+
+def shown_upstream(state: UpstreamState) -> s.Upstream:
+    return {
+        "name": state.name,
+        "kind": state.kind,
+        "state": state.state,
+        "tools": state.tools,
+        "detail": state.detail,
+    }
 
 
 class Shown:
