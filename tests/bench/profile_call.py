@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 __all__ = ["main"]
 
-SAMPLES_PER_S = 400
+SAMPLES_PER_S = 250
 LEAVES_TOLD = 30
 STEPS: tuple[tuple[str, str], ...] = (
     ("writer: COMMIT and fdatasync, and what surrounds units", "_work (haltline/store/writer.py"),
@@ -55,6 +55,8 @@ STEPS: tuple[tuple[str, str], ...] = (
     ("delivering commits", "deliver_all (haltline/store/writer.py"),
 )
 """Steps of a call by a function on the stack. A sample belongs to the innermost step on it."""
+IDLE = ("wait (threading.py", "_connection_worker_thread (aiosqlite", "get (queue.py", "_worker (concurrent/")
+"""Innermost frames of a thread that waits, which py-spy does not tell from one that works everywhere."""
 
 
 def main() -> int:
@@ -102,7 +104,10 @@ def _profile(asked: argparse.Namespace, folder: Path, spy: str | None) -> None:
 def _spy(spy: str, pid: int, seconds: float, out: Path) -> subprocess.Popen[bytes]:
     """Watches for so long, from now on."""
     command = [spy, "record", "--pid", str(pid), "--duration", str(int(seconds)), "--rate", str(SAMPLES_PER_S)]
-    return subprocess.Popen([*command, "--format", "raw", "--output", str(out)], stdout=subprocess.DEVNULL)
+    # Without --nonblocking the broker stands still for each sample, and what is measured is the profiler.
+    return subprocess.Popen(
+        [*command, "--nonblocking", "--format", "raw", "--output", str(out)], stdout=subprocess.DEVNULL
+    )
 
 
 async def _loaded(port: int, tool: str, tokens: list[str], asked: argparse.Namespace) -> Sample:
@@ -123,9 +128,14 @@ def _tell_stacks(raw: Path, cpu_us: float) -> None:
     """`frame;frame;leaf count` a line, outermost first."""
     stacks = [line.rpartition(" ") for line in raw.read_text(encoding="utf-8").splitlines()]
     counted = [(frames.split(";"), int(count)) for frames, _, count in stacks]
+    counted = [(frames, count) for frames, count in counted if not _idle(frames[-1])]
     total = sum(count for _, count in counted)
     _tell("by step", _sums(counted, _step), total, cpu_us)
     _tell("by function, itself", _sums(counted, lambda frames: _function(frames[-1])), total, cpu_us)
+
+
+def _idle(leaf: str) -> bool:
+    return any(mark in leaf for mark in IDLE)
 
 
 def _sums(counted: Iterable[tuple[list[str], int]], key: Callable[[list[str]], str]) -> Counter[str]:
@@ -138,7 +148,9 @@ def _sums(counted: Iterable[tuple[list[str], int]], key: Callable[[list[str]], s
 def _step(frames: list[str]) -> str:
     for frame in reversed(frames):
         for name, mark in STEPS:
-            if frame.startswith(mark.split(" (", maxsplit=1)[0] + " (") and mark.split("(", maxsplit=1)[1] in frame:
+            function, _, file = mark.partition(" (")
+            called, _, place = frame.partition(" (")
+            if called.rpartition(".")[2] == function and file in place:
                 return name
     return "event loop and the rest"
 
