@@ -32,7 +32,7 @@ END_S = 15.0
 LINES_TOLD = 12
 
 
-class Failed(Exception):  # noqa: N818 - named by what happened
+class Failed(Exception):
     """A process did not do what the demonstration needs; says which and what it said last."""
 
 

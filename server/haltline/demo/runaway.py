@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 __all__ = ["runaway"]
 
 LOOPS = 8
-BACK_OFF_S = 0.05
-SLOW_S = 3.0
+BACK_OFF_S = 0.15
+SLOW_S = 2.0
 LOOP_WITHIN_S = 30.0
 ALERT_WITHIN_S = 10.0
 STOPPED = {"budget.task_exceeded", "session.halted"}

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import anyio
+
 from haltline.demo.play import Operator
 from haltline_client.commands.words import caps
 from haltline_client.errors import Refused
@@ -40,12 +42,20 @@ async def normal_work(play: Play) -> None:
         granted == [6, 5, OFFERED] and "payments__refund" not in lists["scout"] + lists["research"],
         f"each agent lists only the tools granted to it ({', '.join(map(str, granted))} of {OFFERED})",
     )
-    charged = [await cast.billing.call("payments__charge", play.invoice(cast.billing)) for _ in range(3)]
+    async with anyio.create_task_group() as group:
+        group.start_soon(_invoices, play)
+        group.start_soon(_task_with_progress, play)
+        # Scout only looks, which is free; it also has its own process of the queue started by that.
+        group.start_soon(cast.scout.call, "tasks__list")
+
+
+async def _invoices(play: Play) -> None:
+    billing = play.cast.billing
+    charged = [await billing.call("payments__charge", play.invoice(billing)) for _ in range(3)]
     ids = [answer.data["id"] for answer in charged if answer.ok and answer.data]
-    tell.check(
-        len(ids) == 3, f"billing paid 3 invoices at 0.05 USD a call; the answers are structured: {', '.join(ids)}"
+    play.tell.check(
+        len(ids) == 3, f"billing paid 3 invoices at 0.05 USD a call, with structured answers: {', '.join(ids)}"
     )
-    await _task_with_progress(play)
 
 
 async def _task_with_progress(play: Play) -> None:
