@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import anyio
 import pytest
+
 from haltline.calls import RunningCalls, StoppedCall
 from haltline.policy.model import Reason
 
@@ -19,7 +20,12 @@ def _running(calls, agent, session):
 @pytest.fixture
 async def three():
     calls = RunningCalls()
-    return calls, _running(calls, "agt_1", "ses_1"), _running(calls, "agt_1", "ses_2"), _running(calls, "agt_2", "ses_3")
+    return (
+        calls,
+        _running(calls, "agt_1", "ses_1"),
+        _running(calls, "agt_1", "ses_2"),
+        _running(calls, "agt_2", "ses_3"),
+    )
 
 
 @pytest.mark.promise("P5", "R17")

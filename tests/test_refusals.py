@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+
 from haltline.policy.model import Reason
 from haltline.refusals import META_KEY, refusal
 
@@ -15,7 +16,10 @@ def _text(answer):
 
 @pytest.mark.promise("R22")
 def test_a_halt_says_code_numbers_and_what_to_do():
-    answer = refusal("halted", [Reason("budget.task_exceeded", "task cap 0.50 USD, spent 0.47, this call 0.05", {"limit_micros": 500_000})])
+    answer = refusal(
+        "halted",
+        [Reason("budget.task_exceeded", "task cap 0.50 USD, spent 0.47, this call 0.05", {"limit_micros": 500_000})],
+    )
     assert _text(answer) == (
         "Halted [budget.task_exceeded]: task cap 0.50 USD, spent 0.47, this call 0.05. "
         "This is stopped until an operator resumes it; do not retry."
@@ -26,7 +30,9 @@ def test_a_halt_says_code_numbers_and_what_to_do():
 @pytest.mark.promise("R22")
 def test_a_denial_says_whether_to_retry():
     assert _text(refusal("denied", [Reason("scope.tool", "not yours")])).endswith("Do not retry; finish without it.")
-    assert _text(refusal("denied", [Reason("budget.cap_held", "held", retryable=True)])).endswith("You may retry shortly.")
+    assert _text(refusal("denied", [Reason("budget.cap_held", "held", retryable=True)])).endswith(
+        "You may retry shortly."
+    )
 
 
 def test_every_reason_is_told_and_the_first_leads():

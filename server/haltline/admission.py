@@ -33,7 +33,6 @@ class Dead:
     reason: Reason
 
 
-
 class Doorman:
     """Resolves the credentials of agents. `grace_s`: how long a dead one is told why instead of a 401 (R23)."""
 
@@ -112,9 +111,7 @@ class Doorman:
         )
         return session
 
-    def _dead(
-        self, tx: Tx, agent: AgentRow, session_id: str | None, reason: Reason, since_us: int
-    ) -> Dead | Unknown:
+    def _dead(self, tx: Tx, agent: AgentRow, session_id: str | None, reason: Reason, since_us: int) -> Dead | Unknown:
         if tx.now_us > since_us + self._grace_us:
             return Unknown(reason.code.replace("session.", "credential."), f"{reason.text}.")
         return Dead(agent, session_id, reason)

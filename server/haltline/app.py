@@ -29,9 +29,9 @@ from haltline.first_start import first_operators
 from haltline.gateway import Gateway
 from haltline.halts import Halts
 from haltline.health import Health
+from haltline.http_server import Routes, Server, bind, text_route, url_of
 from haltline.identity import Identity
 from haltline.ledger import Ledger
-from haltline.http_server import Routes, Server, bind, text_route, url_of
 from haltline.parts import Parts
 from haltline.policy.model import Reason
 from haltline.policy.policy import ToolDefaults
@@ -44,10 +44,10 @@ from haltline.store.reader import Reader
 from haltline.store.writer import Writer
 from haltline.upstreams.catalog import Catalog
 from haltline.upstreams.open import open_upstream
-from haltline_client.version import __version__
 from haltline.wire.endpoint import Endpoint
 from haltline.wire.guard import Guard
 from haltline.wire.sessions import SessionIds
+from haltline_client.version import __version__
 
 if TYPE_CHECKING:
     import socket
@@ -98,7 +98,9 @@ def _listeners(settings: Settings) -> dict[str, Listener]:
 class App:
     """The parts of one running broker."""
 
-    def __init__(self, settings: Settings, folder: DataFolder, parts: Parts, checkpoints: Checkpoints, pepper: bytes) -> None:
+    def __init__(
+        self, settings: Settings, folder: DataFolder, parts: Parts, checkpoints: Checkpoints, pepper: bytes
+    ) -> None:
         self._settings = settings
         self._folder = folder
         self._parts = parts
@@ -134,7 +136,14 @@ class App:
         reader = Reader(folder.database)
         stack.push_async_callback(reader.aclose)
         clock.not_before(await writer.run(lambda tx: _newest_us(tx.connection)))
-        outbox = Outbox(open_channels(settings.alerts), writer, reader, clock)
+        outbox = Outbox(
+            open_channels(settings.alerts),
+            writer,
+            reader,
+            clock,
+            redact=lambda text: audit.redactor.text(text),  # noqa: PLW0108 - the redactor is replaced at a reload
+        )
+        stack.push_async_callback(outbox.aclose)
         catalog = Catalog([open_upstream(spec) for spec in settings.upstreams if not spec.disabled])
         stack.push_async_callback(catalog.aclose)
         parts = Parts(

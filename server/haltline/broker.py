@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from haltline.health import Health
     from haltline.parts import Parts
     from haltline.policy.model import Decision
+    from haltline.policy.policy import Policy
     from haltline.recovery import Unrecorded
     from haltline.store.writer import Tx
     from haltline.upstreams.catalog import Tool
@@ -98,12 +99,12 @@ class Broker:
             admitted = await self._admit(running, request)
             if not isinstance(admitted, Admitted):
                 return admitted
-            outcome = dispatch.interrupted(running)
+            outcome: Outcome | None = None
             try:
                 outcome = await self._dispatch(running, admitted, request)
             finally:
                 with anyio.CancelScope(shield=True):
-                    answer = await self._settle(running, admitted, outcome)
+                    answer = await self._settle(running, admitted, outcome or dispatch.interrupted(running))
             return await self._respond(running, request, answer)
         finally:
             self._parts.calls.close(running)
@@ -137,10 +138,12 @@ class Broker:
             return refusal("denied", [who.reason], call=running.id)
         facts = Facts()
         if policy is None:
-            reason = Reason("policy.error", "the policy cannot be read, so nothing is allowed until an operator repairs it")
+            reason = Reason(
+                "policy.error", "the policy cannot be read, so nothing is allowed until an operator repairs it"
+            )
             decision: Decision = Deny((reason,))
         elif tool is None:
-            decision = self._untold(policy.grants(who, request.tool, self._owner(request.tool)), request.tool)
+            decision = self._unlisted(who, policy, request.tool)
         else:
             facts = gather(tx, self._parts, who, policy)
             asked = ToolCall(tool.name, tool.upstream, request.arguments, tool.input_schema)
@@ -155,17 +158,15 @@ class Broker:
         tx.after_commit(lambda: self._parts.calls.bind(running, who.agent_id, who.session_id))
         return Admitted(who, tool, decision, policy.version, tx.now_us, policy.doubt_charges_after_s)
 
-    def _owner(self, tool: str) -> str:
-        return self._parts.catalog.owner(tool) or ""
-
-    def _untold(self, granted: bool, tool: str) -> Deny:
-        """A name that is not listed: its upstream is away, or nobody has it."""
+    def _unlisted(self, who: Principal, policy: Policy, tool: str) -> Deny:
+        """A name that is not listed: nobody has it, or the upstream that it names is away."""
         owner = self._parts.catalog.owner(tool)
-        if owner is None:
+        away = [state.name for state in self._parts.catalog.states() if state.name == owner and state.state != "ready"]
+        if not away:
             return Deny((Reason("tool.unknown", f"no upstream has a tool {tool[:80]}"),))
-        if not granted:
+        if not policy.grants(who, tool, away[0]):
             return Deny((Reason("scope.tool", f"{tool[:80]} is not among the tools of this session"),))
-        return Deny((Reason("upstream.unavailable", f"{owner} is not reachable now", retryable=True),))
+        return Deny((Reason("upstream.unavailable", f"{away[0]} cannot be reached now", retryable=True),))
 
     def _refuse(self, tx: Tx, said: records.Said, decision: Deny | Halt) -> Answer | NoSuchTool:
         records.refused(tx, self._parts, said, decision)
@@ -223,7 +224,7 @@ def _decided(decide: Callable[[], Decision]) -> Decision:
     """The decision; whatever breaks in it is a refusal (P6)."""
     try:
         return decide()
-    except Exception as error:  # noqa: BLE001 - the boundary: a broken policy denies
+    except Exception as error:
         log.error("policy_failed", exc_info=error)
         return Deny((Reason("policy.error", "the policy failed on this call; an operator must look at it"),))
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 __all__ = ["Running", "RunningCalls", "StoppedCall"]
 
 
-class StoppedCall(Exception):  # noqa: N818 - not an error: a person said so
+class StoppedCall(Exception):
     """Raised where a first byte would have left, or a result would have been delivered, after a stop."""
 
 

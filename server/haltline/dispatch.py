@@ -97,7 +97,7 @@ async def send(
             return Outcome("unknown" if running.sent else "unsent", code=error.code, text=str(error))
         except OutcomeUnknown as error:
             return Outcome("unknown", code=error.code, text=str(error))
-        except Exception as error:  # noqa: BLE001 - the boundary: an adapter that breaks affects only its call
+        except Exception as error:
             log.error("dispatch_failed", call=running.id, upstream=upstream.spec.name, exc_info=error)
             kind: Literal["unsent", "unknown"] = "unknown" if running.sent else "unsent"
             return Outcome(kind, code="upstream.failed", text=f"the connection to {upstream.spec.name} failed")

@@ -47,7 +47,7 @@ class _Request:
         self.token = exchange.token
         self.session_key = exchange.session_key
         self.source = exchange.source
-        self.params = exchange.params
+        self.params: Mapping[str, Any] = exchange.params
         self.tool = tool
         self.arguments = arguments
 

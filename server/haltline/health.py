@@ -28,7 +28,9 @@ class Health:
         if self.draining:
             return "the broker is shutting down"
         if self._unrecorded.waiting:
-            return f"{self._unrecorded.waiting} outcomes could not be recorded yet; nothing is dispatched until they are"
+            return (
+                f"{self._unrecorded.waiting} outcomes could not be recorded yet; nothing is dispatched until they are"
+            )
         if self._writer.failure is not None:
             return f"the last commit failed: {self._writer.failure}"
         if self._policies.current is None:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from pathlib import Path
 from typing import Any
 
 import anyio
+
 from haltline.http_server import Routes, Server, bind
 from haltline.listeners import Listener
 from haltline.wire.endpoint import Endpoint, Face

@@ -7,10 +7,11 @@ from typing import Any
 import anyio
 import httpx
 import pytest
-from haltline.wire import messages
-from haltline.wire.messages import Unauthorized
 from mcp import Client
 from mcp.client.streamable_http import streamable_http_client
+
+from haltline.wire import messages
+from haltline.wire.messages import Unauthorized
 from support.serving import served_face
 
 MODERN = "2026-07-28"
@@ -52,7 +53,13 @@ class Face:
             raise ValueError("a secret inside")
         if tool == "progress":
             for step in range(3):
-                exchange.notify({"jsonrpc": "2.0", "method": "notifications/progress", "params": {"progressToken": 1, "progress": step}})
+                exchange.notify(
+                    {
+                        "jsonrpc": "2.0",
+                        "method": "notifications/progress",
+                        "params": {"progressToken": 1, "progress": step},
+                    }
+                )
         if tool == "slow":
             scope = anyio.CancelScope()
             exchange.on_cancel = scope.cancel
@@ -125,7 +132,9 @@ async def test_the_official_client_connects_lists_and_calls_in_either_era(url, m
             assert result.content[0].text == "echo"
 
 
-@pytest.mark.parametrize(("asked", "got"), [("2025-06-18", "2025-06-18"), ("2024-11-05", "2024-11-05"), ("1999-01-01", "2025-11-25")])
+@pytest.mark.parametrize(
+    ("asked", "got"), [("2025-06-18", "2025-06-18"), ("2024-11-05", "2024-11-05"), ("1999-01-01", "2025-11-25")]
+)
 async def test_the_handshake_agrees_on_a_version_both_know(http, asked, got):
     result, _ = await _initialize(http, asked)
     assert result["protocolVersion"] == got
@@ -248,13 +257,20 @@ async def test_at_2026_closing_the_connection_cancels(url, face):
 
 async def test_in_the_handshake_era_only_a_notification_cancels_and_only_ones_own(http, url, face):
     _, session = await _initialize(http)
-    async with httpx.AsyncClient(headers={"Authorization": "Bearer alive"}) as other, anyio.create_task_group() as tasks:
-        tasks.start_soon(lambda: other.post(url, timeout=30, **_handshake(params={"name": "slow"}, number="s1", session=session)))
+    async with (
+        httpx.AsyncClient(headers={"Authorization": "Bearer alive"}) as other,
+        anyio.create_task_group() as tasks,
+    ):
+        tasks.start_soon(
+            lambda: other.post(url, timeout=30, **_handshake(params={"name": "slow"}, number="s1", session=session))
+        )
         await face.started.wait()
         cancel = {"jsonrpc": "2.0", "method": "notifications/cancelled"}
         _, foreign = await _initialize(http)
         for wanted, key in (("s1", foreign), ("s2", session), ([], session)):
-            answer = await http.post("", json={**cancel, "params": {"requestId": wanted}}, headers={"Mcp-Session-Id": key})
+            answer = await http.post(
+                "", json={**cancel, "params": {"requestId": wanted}}, headers={"Mcp-Session-Id": key}
+            )
             assert answer.status_code == 202
             assert not face.cancelled.is_set()
         await http.post("", json={**cancel, "params": {"requestId": "s1"}}, headers={"Mcp-Session-Id": session})
@@ -268,7 +284,9 @@ async def test_a_request_id_that_is_in_flight_is_refused_and_the_first_still_ans
     async with anyio.create_task_group() as tasks:
 
         async def slow():
-            answers.append(await http.post("", timeout=30, **_handshake(params={"name": "slow"}, number=7, session=session)))
+            answers.append(
+                await http.post("", timeout=30, **_handshake(params={"name": "slow"}, number=7, session=session))
+            )
 
         tasks.start_soon(slow)
         await face.started.wait()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+
 from haltline.wire.guard import Guard
 
 GUARD = Guard("127.0.0.1", 7400, hosts=("Broker.example",), origins=("https://console.example",))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+
 from haltline.credentials import issue
 from haltline.wire.sessions import SessionIds
 

@@ -24,12 +24,21 @@ __all__ = ["command"]
         "haltline serve --agents 127.0.0.1:0 --control 127.0.0.1:0 --data ./scratch",
     ),
 )
-@click.option("--config", type=click.Path(path_type=Path), metavar="FILE", help="[default: ./haltline.yaml, made if absent]")
+@click.option(
+    "--config", type=click.Path(path_type=Path), metavar="FILE", help="[default: ./haltline.yaml, made if absent]"
+)
 @click.option("--data", type=click.Path(path_type=Path), metavar="FOLDER", help="Where the records and keys are.")
 @click.option("--agents", metavar="HOST:PORT", help="Where agents connect. [default: 127.0.0.1:7400]")
 @click.option("--control", metavar="HOST:PORT", help="Where operators connect. [default: 127.0.0.1:7401]")
-@click.option("--operator-token-file", type=click.Path(path_type=Path), metavar="FILE", help="Write the first operator's credential there, not to the screen.")
-@click.option("--log-level", type=click.Choice(["debug", "info", "warning", "error"]), default="info", help="[default: info]")
+@click.option(
+    "--operator-token-file",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Write the first operator's credential there, not to the screen.",
+)
+@click.option(
+    "--log-level", type=click.Choice(["debug", "info", "warning", "error"]), default="info", help="[default: info]"
+)
 def command(
     config: Path | None,
     data: Path | None,
@@ -79,6 +88,10 @@ def _show_token(token: str, token_file: Path | None) -> None:
         write_private(token_file, token.encode() + b"\n")
         click.echo(f"The credential of the first operator, admin, is in {token_file}.", err=True)
         return
-    click.echo("The credential of the first operator, admin. It is shown this once; keep it where only you can read it:\n")
+    click.echo(
+        "The credential of the first operator, admin. It is shown this once; keep it where only you can read it:\n"
+    )
     click.echo(token)
-    click.echo("\nGive it to commands that loosen (resume, settle, operators …) as HALTLINE_OPERATOR_TOKEN, or type it.")
+    click.echo(
+        "\nGive it to commands that loosen (resume, settle, operators …) as HALTLINE_OPERATOR_TOKEN, or type it."
+    )

@@ -19,7 +19,7 @@ JSON = b"application/json"
 STREAM = b"text/event-stream"
 
 
-class BadRequest(Exception):  # noqa: N818 - an answer, not a failure of ours
+class BadRequest(Exception):
     """A request that gets `status` and a sentence."""
 
     def __init__(self, status: int, text: str) -> None:

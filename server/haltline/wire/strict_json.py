@@ -18,7 +18,7 @@ __all__ = ["MAX_DEPTH", "BadJson", "dumps", "parse"]
 MAX_DEPTH = 64
 
 
-class BadJson(ValueError):  # noqa: N818 - named by what it is about
+class BadJson(ValueError):
     """A sentence fit for the caller that says what is wrong."""
 
 
