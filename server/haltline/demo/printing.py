@@ -5,6 +5,7 @@ Owns the layout and what held; decides nothing. What agents and upstreams said i
 
 from __future__ import annotations
 
+import shlex
 import sys
 import textwrap
 import time
@@ -21,6 +22,8 @@ __all__ = ["Check", "Teller"]
 
 INDENT = "   "
 CHECK_INDENT = "     "
+HANG = "    "
+LABEL_WIDTH = 14
 NARROWEST = 40
 
 
@@ -69,7 +72,19 @@ class Teller:
     def quote(self, text: str) -> None:
         """What somebody else printed, line by line as it was."""
         for line in text.rstrip().splitlines():
-            self._line(INDENT, Styled(clean(line), "dim"))
+            safe = clean(line.rstrip()) if line.strip() else ""
+            leading = " " * (len(safe) - len(safe.lstrip()))
+            self._dim(safe, f"{leading}{HANG}")
+
+    def command(self, *words: str) -> None:
+        """A command as it is typed; never wrapped, so that it can be copied."""
+        self._line(INDENT, Styled(f"$ haltline {shlex.join(words)}", "bold"))
+
+    def labelled(self, label: str, lines: Sequence[str]) -> None:
+        """A label before its lines, aligned with other labels."""
+        for line in lines:
+            self._dim(f"{label:<{LABEL_WIDTH}}{clean(line)}", " " * LABEL_WIDTH)
+            label = ""
 
     def check(self, held: bool, text: str) -> None:
         """A promise that held, or did not."""
@@ -107,6 +122,12 @@ class Teller:
         )
         for check in failed:
             self._line(INDENT, f"{clean(check.scene)}: {clean(check.text)}")
+
+    def _dim(self, text: str, hang: str) -> None:
+        first, *more = self._wrapped(text, INDENT + hang)
+        self._line(INDENT, Styled(first, "dim"))
+        for rest in more:
+            self._line(INDENT, Styled(f"{hang}{rest}", "dim"))
 
     def _line(self, *parts: Cell) -> None:
         self._page.line(*parts)

@@ -39,7 +39,7 @@ async def records(play: Play) -> None:
     """The newest events, as the command prints them."""
     tell = play.tell
     tell.scene("The audit trail")
-    tell.say(f"$ haltline audit tail -n {TAIL}", "bold")
+    tell.command("audit", "tail", "-n", str(TAIL))
     done = await play.stage.command("audit", "tail", "-n", str(TAIL))
     tell.quote(done.out + done.err)
     events = await _events(play)
@@ -90,7 +90,7 @@ async def books(play: Play) -> None:
 async def verified(play: Play) -> None:
     """The log proves itself."""
     play.tell.scene("The log was only added to")
-    play.tell.say("$ haltline audit verify", "bold")
+    play.tell.command("audit", "verify")
     done = await play.stage.command("audit", "verify")
     play.tell.quote(done.out + done.err)
     play.tell.check(done.code == 0, "the hash chain holds from the first event to the last")
@@ -100,7 +100,7 @@ async def connect_your_own(play: Play) -> None:
     """How a reader goes on."""
     tell, url = play.tell, play.stage.agents_url
     tell.scene("Connect your own client")
-    tell.say(f"$ haltline client-config claude-code --agents-url {url}", "bold")
+    tell.command("client-config", "claude-code", "--agents-url", url)
     done = await play.stage.command("client-config", "claude-code", "--agents-url", url)
     tell.quote(done.out + done.err)
     tell.check(

@@ -90,7 +90,7 @@ async def _stand_by(play: Play, watch: Watch) -> None:
 async def _revoke(play: Play, watch: Watch) -> Ran:
     session = play.cast.research.session
     command = ("revoke", session, "--reason", "it reads what it should not")
-    play.tell.say(f"$ haltline revoke {session} --reason '{command[-1]}'", "bold")
+    play.tell.command(*command)
     done = await play.stage.command(*command)
     watch.revoked_at = time.monotonic()
     watch.over = True
@@ -134,7 +134,7 @@ async def _tell_what_became_of_it(play: Play, task: int) -> None:
     amount = mine[0]["amount"]["text"] if mine else "nothing"
     tell.check(
         [one["tool"] for one in mine] == ["tasks__work"],
-        f"what it did before is not known here, so {amount} stays held in doubt until a person decides",
+        f"what it did before is not known here, so {amount} stays in doubt until a person decides (haltline calls in-doubt)",
     )
 
 

@@ -126,9 +126,14 @@ async def _tell_alert(play: Play) -> None:
     arrived, alert = found
     notes: dict[str, str] = alert.get("annotations", {})
     tell.say("the alert, as it reached the receiver over HTTP:")
-    for name in ("summary", "last_actions", "balances", "commands"):
-        if notes.get(name):
-            tell.quote(f"{name}:\n" + "\n".join(f"  {line}" for line in notes[name].splitlines()))
+    tell.labelled("agent", [f"{alert['labels'].get('agent')}, session {alert['labels'].get('session')}"])
+    for label, name in (
+        ("cause", "description"),
+        ("last actions", "last_actions"),
+        ("balances",) * 2,
+        ("commands",) * 2,
+    ):
+        tell.labelled(label, notes.get(name, "").splitlines())
     text = str(alert)
     told = ("scout", "budget.task_exceeded", "haltline resume", "payments__charge")
     tell.check(

@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING
 import anyio
 
 from haltline.demo.play import Operator
+from haltline_client.commands.page import Column
 from haltline_client.commands.words import caps
 from haltline_client.errors import Refused
 
 if TYPE_CHECKING:
-    from haltline.demo.agents import Agent, Answer
-    from haltline.demo.play import Play
+    from haltline.demo.agents import Answer
+    from haltline.demo.play import Cast, Play
     from haltline.demo.printing import Teller
-    from haltline_client.results import OpenedSession
 
 __all__ = ["introduce", "normal_work", "out_of_scope", "resumed"]
 
@@ -26,8 +26,17 @@ OFFERED = 8
 """Tools of both upstreams together."""
 
 
-def introduce(tell: Teller, agent: Agent, opened: OpenedSession) -> None:
-    tell.say(f"{agent.handle:<9} {opened['tier']:<13} {agent.session}  {agent.era}  caps: {caps(opened['caps'])}")
+def introduce(tell: Teller, cast: Cast) -> None:
+    """The agents in a table."""
+    columns = [Column(title) for title in ("agent", "tier", "session", "protocol", "caps")]
+    opened = [cast.opened[agent.handle] for agent in cast.all]
+    tell.table(
+        columns,
+        [
+            [agent.handle, session["tier"], agent.session, agent.era, caps(session["caps"])]
+            for agent, session in zip(cast.all, opened, strict=True)
+        ],
+    )
 
 
 async def normal_work(play: Play) -> None:
@@ -36,7 +45,7 @@ async def normal_work(play: Play) -> None:
     tell.scene("Normal work")
     lists = {agent.handle: await agent.tools() for agent in cast.all}
     for handle, names in lists.items():
-        tell.say(f"{handle:<9} sees {', '.join(names)}")
+        tell.say(f"{handle:<9} sees {_grouped(names)}")
     granted = [len(names) for names in lists.values()]
     tell.check(
         granted == [6, 5, OFFERED] and "payments__refund" not in lists["scout"] + lists["research"],
@@ -47,6 +56,13 @@ async def normal_work(play: Play) -> None:
         group.start_soon(_task_with_progress, play)
         # Scout only looks, which is free; it also has its own process of the queue started by that.
         group.start_soon(cast.scout.call, "tasks__list")
+
+
+def _grouped(names: list[str]) -> str:
+    """`payments: balance, charge; tasks: add, list`: shorter than each name in full."""
+    upstreams = dict.fromkeys(name.partition("__")[0] for name in names)
+    own = {key: [name.partition("__")[2] for name in names if name.startswith(f"{key}__")] for key in upstreams}
+    return "; ".join(f"{key}: {', '.join(tools)}" for key, tools in own.items())
 
 
 async def _invoices(play: Play) -> None:
@@ -91,8 +107,8 @@ async def resumed(play: Play) -> None:
     tell, scout = play.tell, play.cast.scout
     tell.scene("A person resumes scout, with a reason")
     tell.check(await _local_is_refused(play), "the credential that lies on this machine may stop, not resume")
-    command = ("resume", scout.session, "--allow", ALLOWANCE, "--reason", "looked at it: a retry loop, fixed")
-    tell.say(f"$ haltline resume {scout.session} --allow {ALLOWANCE} --reason '{command[-1]}'", "bold")
+    command = ("resume", scout.session, "--allow", ALLOWANCE, "--reason", "a retry loop, fixed")
+    tell.command(*command)
     done = await play.stage.command(*command, as_person=True)
     tell.quote(done.out + done.err)
     tell.check(done.code == 0, "resumed by a person's own credential; who, when and why are in the log")

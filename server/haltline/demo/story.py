@@ -104,6 +104,7 @@ async def _guarded(tell: Teller, folder: Path | None, outcome: Outcome, *, keep:
 async def set_up_and_cast(tell: Teller, folder: Path | None) -> AsyncIterator[Play]:
     """The stage with the three agents on it."""
     async with AsyncExitStack() as stack:
+        tell.heading("Haltline demo: say which agent did what and what it cost, and stop exactly that one.")
         tell.scene("Two upstreams, a receiver of alerts and a broker start")
         stage = await stack.enter_async_context(set_up(folder))
         person = Operator(stage.control_url, stage.person_token)
@@ -120,7 +121,9 @@ async def _opening(tell: Teller, stage: Stage, person: Operator) -> None:
         UPSTREAMS_WITHIN_S,
     )
     upstreams = {one["name"]: one for one in status["upstreams"]}
-    tell.say(f"agents {stage.agents_url}   operators {stage.control_url}   data {stage.data}")
+    tell.labelled("agents", [stage.agents_url])
+    tell.labelled("operators", [stage.control_url])
+    tell.labelled("data", [str(stage.data)])
     ready = [f"{name} ({one['kind']}, {one['tools']} tools)" for name, one in upstreams.items()]
     held = set(upstreams) == {"payments", "tasks"} and all(one["state"] == "ready" for one in upstreams.values())
     tell.check(held and status["ready"], f"ready, with the upstreams {' and '.join(ready)}")
@@ -135,8 +138,7 @@ async def _cast(tell: Teller, stage: Stage, person: Operator, stack: AsyncExitSt
             connected(part.handle, session["session"], stage.agents_url, session["token"], part.era)
         )
     cast = Cast(agents["scout"], agents["research"], agents["billing"], opened)
-    for part, agent in zip(PARTS, cast.all, strict=True):
-        scenes.introduce(tell, agent, opened[part.handle])
+    scenes.introduce(tell, cast)
     tell.check(
         [agent.era for agent in cast.all] == ["2026-07-28", "2025-11-25", "2026-07-28"],
         "their clients speak both eras of the protocol",
