@@ -24,7 +24,7 @@ __all__ = ["runaway"]
 
 LOOPS = 8
 BACK_OFF_S = 0.15
-SLOW_S = 2.0
+SLOW_S = 3.0
 LOOP_WITHIN_S = 30.0
 ALERT_WITHIN_S = 10.0
 STOPPED = {"budget.task_exceeded", "session.halted"}
