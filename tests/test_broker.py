@@ -448,6 +448,18 @@ async def test_a_revoked_agents_credential_says_so(w):
     assert isinstance(who, Dead)
 
 
+@pytest.mark.promise("R16", "R24")
+@pytest.mark.parametrize("scope", ["everything", "agent"])
+async def test_a_halt_also_stops_the_sessions_that_an_agent_credential_would_open(w, scope):
+    agent = await w.agent(tier="roomy")
+    token = await w.run(lambda tx: w.parts.identity.issue_agent_credential(tx, agent))
+    subject = "everything" if scope == "everything" else agent.id
+    await w.run(lambda tx: w.parts.halts.set(tx, scope, subject, code="operator.halt", text="stop", by="operator:anna"))
+    assert code(await w.call(token)) == f"{scope}.halted"
+    assert await w.events("session.opened") == []
+    assert len(await w.events("call.denied")) == 1
+
+
 @pytest.mark.promise("R26")
 async def test_without_a_readable_policy_every_call_is_refused_and_recorded(tmp_path):
     async with world(tmp_path, policy="version: '1'\ntires: {}\n") as w:

@@ -14,6 +14,7 @@ from haltline.policy.model import Reason
 
 if TYPE_CHECKING:
     from haltline.audit import Audit
+    from haltline.halts import Halts
     from haltline.identity import AgentRow, Credential, Identity, SessionRow
     from haltline.policy.model import Principal
     from haltline.policy.policy import Policy
@@ -36,8 +37,9 @@ class Dead:
 class Doorman:
     """Resolves the credentials of agents. `grace_s`: how long a dead one is told why instead of a 401 (R23)."""
 
-    def __init__(self, identity: Identity, audit: Audit, grace_s: float) -> None:
+    def __init__(self, identity: Identity, halts: Halts, audit: Audit, grace_s: float) -> None:
         self._identity = identity
+        self._halts = halts
         self._audit = audit
         self._grace_us = int(grace_s * 1_000_000)
 
@@ -82,7 +84,8 @@ class Doorman:
         tier = policy.tier(agent.tier) if policy is not None else None
         idle_s = tier.auto_session_idle_s if tier is not None else 0.0
         session = self._identity.auto_session(tx, credential, session_key, idle_s)
-        if session is None and open_session and tier is not None:
+        stopped = self._halts.on(tx, "", agent.id)  # "everything" also stops new sessions (R16)
+        if session is None and open_session and tier is not None and not stopped:
             session = self._open(tx, credential, agent, session_key, tier.auto_session_longest_s)
         if session is None:
             return self._identity.sessionless(agent)

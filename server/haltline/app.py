@@ -108,7 +108,7 @@ class App:
         self._attempts = Attempts(parts.writer, parts.audit)
         self._unrecorded = Unrecorded(parts.writer)
         self._health = Health(parts.writer, parts.policies, self._unrecorded, started_us=parts.clock.now_us())
-        doorman = Doorman(parts.identity, parts.audit, settings.grace_s)
+        doorman = Doorman(parts.identity, parts.halts, parts.audit, settings.grace_s)
         self._broker = Broker(parts, doorman, self._unrecorded, self._health)
         self._gateway = Gateway(parts, self._broker, doorman, self._attempts, __version__)
         parts.catalog.on_change(self._gateway.forget_lists)

@@ -50,7 +50,7 @@ class Said:
             f"agent:{self.who.agent}",
             agent=self.who.agent,
             agent_id=self.who.agent_id,
-            session=self.who.session_id,
+            session=self.who.session_id or None,
             call=self.call,
             tool=self.request.tool,
             upstream=None if self.tool is None else self.tool.upstream,

@@ -251,7 +251,7 @@ async def desk(
     await parts.catalog.refresh("payments")
     attempts, unrecorded = Attempts(writer, audit), Unrecorded(writer)
     health = Health(writer, source, unrecorded, started_us=clock.now_us())
-    broker = Broker(parts, Doorman(parts.identity, audit, 900.0), unrecorded, health)
+    broker = Broker(parts, Doorman(parts.identity, parts.halts, audit, 900.0), unrecorded, health)
 
     async def reload_policy(by: str) -> bool:
         return source.reload()

@@ -177,7 +177,7 @@ async def world(
         clock=clock, writer=writer, reader=reader, identity=Identity(bytes(32)), halts=Halts(), ledger=ledger, audit=audit,
         outbox=Outbox([], writer, reader, clock), catalog=catalog, calls=RunningCalls(), policies=source,
     )  # fmt: skip
-    doorman = Doorman(parts.identity, audit, grace_s)
+    doorman = Doorman(parts.identity, parts.halts, audit, grace_s)
     unrecorded = Unrecorded(writer)
     broker = Broker(parts, doorman, unrecorded, Health(writer, source, unrecorded, started_us=clock.now_us()))
     async with anyio.create_task_group() as tasks:
