@@ -18,14 +18,14 @@ if TYPE_CHECKING:
 
     from haltline.store.writer import Tx
 
-__all__ = ["HOUR_US", "Accounts", "AgentAccount", "HoldState", "TaskAccount"]
+__all__ = ["HOUR_US", "REMEMBERED_MAX", "Accounts", "AgentAccount", "HoldState", "TaskAccount"]
 
 HoldState = Literal["held", "settled", "voided", "in_doubt"]
 DayBounds = Callable[[int], tuple[int, int]]
 
 HOUR_US = 3_600_000_000
-_ACCOUNTS_MAX = 20_000
-"""More than this are all dropped, and loaded again when touched."""
+REMEMBERED_MAX = 20_000
+"""More accounts than this are all dropped, and loaded again when touched."""
 
 
 @dataclass(slots=True)
@@ -190,8 +190,9 @@ class AgentAccount:
 class Accounts:
     """All that is remembered, by session and by agent."""
 
-    def __init__(self, day_bounds: DayBounds) -> None:
+    def __init__(self, day_bounds: DayBounds, most: int) -> None:
         self._day_bounds = day_bounds
+        self._most = most
         self._tasks: dict[str, TaskAccount] = {}
         self._agents: dict[str, AgentAccount] = {}
 
@@ -206,7 +207,7 @@ class Accounts:
     def task(self, tx: Tx, session_id: str) -> TaskAccount:
         known = self._tasks.get(session_id)
         if known is None:
-            if len(self._tasks) >= _ACCOUNTS_MAX:
+            if len(self._tasks) >= self._most:
                 self._tasks.clear()
             row = tx.execute(
                 "SELECT coalesce(sum(charged_micros), 0),"
@@ -222,7 +223,7 @@ class Accounts:
         """Rolled to this transaction's time."""
         known = self._agents.get(agent_id)
         if known is None:
-            if len(self._agents) >= _ACCOUNTS_MAX:
+            if len(self._agents) >= self._most:
                 self._agents.clear()
             known = AgentAccount(*self._day_bounds(tx.now_us))
             known.load(tx, agent_id)

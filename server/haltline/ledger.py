@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from haltline.accounts import Accounts, HoldState
+from haltline.accounts import REMEMBERED_MAX, Accounts, HoldState
 from haltline.errors import Conflict, NotFound
 from haltline.policy.model import Usage
 
@@ -69,8 +69,8 @@ class Spent:
 class Ledger:
     """Every method runs inside the writer's transaction. `day_bounds(now_us)` gives the calendar day in the policy's zone."""
 
-    def __init__(self, day_bounds: Callable[[int], tuple[int, int]]) -> None:
-        self._accounts = Accounts(day_bounds)
+    def __init__(self, day_bounds: Callable[[int], tuple[int, int]], remembered_max: int = REMEMBERED_MAX) -> None:
+        self._accounts = Accounts(day_bounds, remembered_max)
 
     def forget(self) -> None:
         """Drop all that is remembered; rows are read again. In the writer thread alone: a commit failed (`on_lost`), or

@@ -9,6 +9,7 @@ from pathlib import Path
 import anyio
 import pytest
 
+from haltline.errors import StoreError
 from haltline.store.database import connect_writer
 from haltline.store.reader import Reader
 
@@ -90,6 +91,6 @@ async def test_a_reader_sees_what_was_committed_meanwhile(tmp_path: Path) -> Non
 async def test_a_missing_file_is_an_error_that_leaves_no_thread(tmp_path: Path) -> None:
     reader = Reader(tmp_path / "none.db")
     for _ in range(3):
-        with pytest.raises(sqlite3.OperationalError):
+        with pytest.raises(StoreError, match="is not there"):
             await reader.rows("SELECT 1")
     await reader.aclose()

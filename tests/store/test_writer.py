@@ -426,7 +426,6 @@ async def test_a_writer_that_cannot_open_its_store_says_so_at_start(tmp_path: Pa
     await writer.aclose()
 
 
-@pytest.mark.promise("row 20")
 async def test_a_reader_that_keeps_the_log_from_being_checkpointed_is_told_of_and_the_log_shrinks_after_it(
     tmp_path: Path,
 ) -> None:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import aiosqlite
 import anyio
 
+from haltline.errors import StoreError
 from haltline.store.database import uri
 
 if TYPE_CHECKING:
@@ -84,6 +85,8 @@ class Reader:
                 self._idle.append(connection)
 
     async def _open(self) -> _Connection:
+        if not self._path.is_file():
+            raise StoreError(f"{self._path} is not there")
         with anyio.CancelScope(shield=True):  # a cancelled opening would leave its thread behind
             connection = _Connection(await aiosqlite.connect(uri(self._path, "ro"), uri=True, isolation_level=None))
             try:

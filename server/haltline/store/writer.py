@@ -269,7 +269,7 @@ class Writer:
             try:
                 self._connection.close()
             except sqlite3.Error as close_error:
-                log.error("close_failed", error=str(close_error))  # noqa: TRY400 - its text says all
+                log.error("close_failed", error=str(close_error))
             self._connection = None
         for hook in self._lost_hooks:
             hook()
