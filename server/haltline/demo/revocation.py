@@ -104,7 +104,7 @@ def _tell_revoke(play: Play, watch: Watch, done: Ran) -> None:
     cut = watch.cut
     tell.check(
         cut is not None and not cut.ok and cut.code == "session.revoked" and watch.notices > 0,
-        f"the running call's result was withheld; research read instead: {cut.text if cut else 'nothing'}",
+        f"the running call's result was withheld; research read instead: {cut.text.strip() if cut else 'nothing'}",
     )
     tell.fact("revoke", {"typed_to_back_ms": done.took_ms, "within_300_ms": done.took_ms <= FAST_MS})
 

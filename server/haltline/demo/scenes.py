@@ -5,7 +5,7 @@ What happens in a stop is `runaway`'s and `revocation`'s.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import anyio
 
@@ -91,15 +91,19 @@ async def out_of_scope(play: Play) -> None:
     """A tool that exists and is not granted."""
     tell, research = play.tell, play.cast.research
     tell.scene("Research reaches for a tool outside its scope")
-    answer = await research.call("payments__refund", {"charge_id": "ch_of_somebody_else"})
+    reach = {"charge_id": "ch_of_somebody_else"}
+    answer = await research.call("payments__refund", reach)
     tell.quote(answer.text)
     tell.check(not answer.ok and answer.code == "scope.tool", "refused, with a reason the model can read and act on")
     page = await play.person.ask(
         lambda control: control.query_audit(session=research.session, kind="call.denied", newest=True)
     )
-    logged = [event for event in page["events"] if event.get("tool") == "payments__refund"]
-    seq = logged[0].get("seq") if logged else None
-    tell.check(bool(logged), f"and in the audit log all the same: event {seq}, with its arguments")
+    logged: list[dict[str, Any]] = [dict(event) for event in page["events"] if event.get("tool") == "payments__refund"]
+    seq = logged[0]["seq"] if logged else "none"
+    tell.check(
+        [event.get("arguments") for event in logged] == [reach],
+        f"and in the audit log all the same: event {seq}, with its arguments",
+    )
 
 
 async def resumed(play: Play) -> None:
