@@ -20,10 +20,10 @@ Verdict = Literal["denied", "halted", "unknown"]
 _HEADS = {"denied": "Denied", "halted": "Halted", "unknown": "Unknown"}
 
 
-def refusal(verdict: Verdict, reasons: Sequence[Reason], *, call: str | None = None, advice: str = "") -> Answer:
+def refusal(verdict: Verdict, reasons: Sequence[Reason], *, call: str | None = None) -> Answer:
     """`Denied [scope.tool]: … Do not retry; finish without it.` with every reason's facts in `_meta`."""
     first = reasons[0]
-    lines = [f"{_HEADS[verdict]} [{first.code}]: {_sentence(first.text)} {advice or _advice(verdict, first)}"]
+    lines = [f"{_HEADS[verdict]} [{first.code}]: {_sentence(first.text)} {_advice(verdict, first)}".rstrip()]
     lines += [f"Also [{reason.code}]: {_sentence(reason.text)}" for reason in reasons[1:]]
     facts: dict[str, Any] = {
         "decision": verdict,
