@@ -141,6 +141,7 @@ class Books:
     """Sums over the calls, of the rows and of the events; where they agree, the money follows from the log."""
 
     calls: int = 0
+    holds: int = 0
     rows: dict[str, int] = field(default_factory=_nothing)
     events: dict[str, int] = field(default_factory=_nothing)
 
@@ -164,7 +165,7 @@ def check_books(connection: sqlite3.Connection, books: Books, progress: Progress
                 yield from _unannounced(connection, books)
                 return
         finally:
-            connection.execute("ROLLBACK")
+            connection.rollback()
         last = admitted[-1][0]
         progress(last)
 
@@ -177,6 +178,7 @@ def _call_faults(
     if row is None:
         yield Fault(seq, f"call {call} was admitted by event {seq}, but its hold is gone")
         return
+    books.holds += 1
     *who, amount, charged, state = row
     said_state, said_charged, ends = _ending(connection, call)
     for sums, as_state, as_amount in (
@@ -216,7 +218,7 @@ def _ending(connection: sqlite3.Connection, call: str) -> tuple[str, Any, list[i
 
 
 def _unannounced(connection: sqlite3.Connection, books: Books) -> Iterator[Fault]:
-    if connection.execute("SELECT count(*) FROM holds").fetchone()[0] == books.calls:
+    if connection.execute("SELECT count(*) FROM holds").fetchone()[0] == books.holds:
         return
     rows = connection.execute(
         "SELECT id FROM holds WHERE NOT EXISTS (SELECT 1 FROM events WHERE call_id = holds.id AND kind = ?) LIMIT 20",
