@@ -24,7 +24,7 @@ class ClientError(Exception):
         return str(self)
 
 
-class BrokerUnreachable(ClientError):  # noqa: N818 - named by what happened, as the broker's are
+class BrokerUnreachable(ClientError):
     """No connection, or it broke. With `sent` the request may have been carried out all the same."""
 
     exit_code = 69
@@ -35,7 +35,7 @@ class BrokerUnreachable(ClientError):  # noqa: N818 - named by what happened, as
         self.sent = sent
 
 
-class _Answered(ClientError):  # noqa: N818 - see above
+class _Answered(ClientError):
     def __init__(self, code: str, message: str) -> None:
         super().__init__(message)
         self.code = code
