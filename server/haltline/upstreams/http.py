@@ -41,13 +41,16 @@ _NOT_OF_A_CALL = frozenset({LIST_CHANGED, "notifications/cancelled"})
 
 
 class HttpUpstream:
-    """`tls`: another context than the system's."""
+    """`tls`: another context than the system's. `handshake_only`: do not ask for the newer era."""
 
-    def __init__(self, spec: UpstreamSpec, *, tls: ssl.SSLContext | None = None) -> None:
+    def __init__(
+        self, spec: UpstreamSpec, *, tls: ssl.SSLContext | None = None, handshake_only: bool = False
+    ) -> None:
         self._spec = spec
         self._line = HttpLine(spec, tls)
         self._places = Places(spec.name, spec.max_concurrent)
         self._handshakes = Handshakes(spec, self._line)
+        self._handshake_only = handshake_only
         self._modern: Modern | None = None
         self._era_known = False
         self._probing = asyncio.Lock()
@@ -186,7 +189,7 @@ class HttpUpstream:
     async def _find_era(self) -> None:
         async with self._probing:
             if not self._era_known:
-                self._modern = Modern() if await self._is_modern() else None
+                self._modern = Modern() if not self._handshake_only and await self._is_modern() else None
                 self._era_known = True
 
     async def _is_modern(self) -> bool:

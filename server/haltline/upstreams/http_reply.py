@@ -46,11 +46,10 @@ class Reply:
         self._chunks: list[bytes] = []
         self._size = 0
         self._messages = 0
-        self.failed = False
+        self.answered = False
 
     def fail(self, error: Exception) -> None:
         if not self.answer.done():
-            self.failed = True
             self.answer.set_exception(error)
             self.answer.exception()  # whoever waited may have been cancelled in the same moment
 
@@ -137,6 +136,7 @@ class Reply:
 
     def _settle(self, answer: dict[str, Any]) -> None:
         if not self.answer.done():
+            self.answered = True
             self.answer.set_result(answer)
 
 
@@ -160,7 +160,7 @@ async def exchange(
         return await reply.answer
     finally:
         timer.cancel()
-        pool.release(connection, answered=reply.answer.done() and not reply.failed)
+        pool.release(connection, answered=reply.answered)
 
 
 async def _sent(pool: Pool, data: bytes, reply: Reply, before_send: Callable[[], None], ready_by: float) -> Connection:
