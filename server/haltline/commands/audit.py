@@ -81,10 +81,13 @@ def _verify(
     connection: sqlite3.Connection, folder: Path, checkpoints: str | None, public_key: str | None
 ) -> dict[str, Any]:
     walk, books = LogWalk(connection, _Progress("events")), Books()
-    faults = list(islice(_faults(connection, walk, books), FAULTS_MAX))
-    file = Path(checkpoints) if checkpoints else folder / "checkpoints.jsonl"
-    signed, key, found = _signed(connection, file, _key(public_key, folder), must_exist=checkpoints is not None)
-    faults += found
+    file, key = Path(checkpoints) if checkpoints else folder / "checkpoints.jsonl", _key(public_key, folder)
+    read = list(read_checkpoints(file)) if checkpoints or file.exists() else []
+    signed = [one for one in read if isinstance(one, Checkpoint)]
+    if read and key is None:
+        raise StoreError("there are checkpoints but no public key to check them with: name it with --public-key")
+    faults = [one for one in read if isinstance(one, Fault)]
+    faults += islice(_faults(connection, walk, books, signed, key or ""), FAULTS_MAX)
     _progress_done()
     return {
         "ok": not faults,
@@ -104,10 +107,14 @@ def _verify(
     }
 
 
-def _faults(connection: sqlite3.Connection, walk: LogWalk, books: Books) -> Iterator[Fault]:
+def _faults(
+    connection: sqlite3.Connection, walk: LogWalk, books: Books, signed: Sequence[Checkpoint], key: str
+) -> Iterator[Fault]:
     try:
         yield from damage(connection)
         yield from walk.faults()
+        if signed:
+            yield from checkpoint_faults(connection, signed, key)
         yield from check_books(connection, books, _Progress("events, money"))
     except (sqlite3.DatabaseError, UnicodeDecodeError) as error:  # SQLite quotes what it could not read
         yield Fault(walk.seq + 1, f"the file cannot be read after event {walk.seq}: {error}")
@@ -123,19 +130,6 @@ def _key(given: str | None, folder: Path) -> str | None:
         return None
     except (OSError, UnicodeDecodeError) as error:
         raise StoreError(f"the public key in {file} cannot be read: {error}") from error
-
-
-def _signed(
-    connection: sqlite3.Connection, file: Path, key: str | None, *, must_exist: bool
-) -> tuple[Sequence[Checkpoint], str | None, list[Fault]]:
-    if not must_exist and not file.exists():
-        return (), key, []
-    if key is None:
-        raise StoreError("there are checkpoints but no public key to check them with: name it with --public-key")
-    read = list(read_checkpoints(file))
-    checkpoints = [one for one in read if isinstance(one, Checkpoint)]
-    faults = [one for one in read if isinstance(one, Fault)]
-    return checkpoints, key, faults + list(checkpoint_faults(connection, checkpoints, key))
 
 
 class _Progress:
