@@ -179,7 +179,7 @@ def _verified(folder: Path) -> str:
     told = subprocess.run(command, env=processes.environment(), cwd=folder, capture_output=True, text=True, check=False)
     if told.returncode != 0:
         raise Failed(f"haltline audit verify: {told.returncode}\n{told.stdout}{told.stderr}")
-    return told.stdout.strip().splitlines()[-1] if told.stdout.strip() else "ok"
+    return told.stdout.strip().splitlines()[0] if told.stdout.strip() else "ok"
 
 
 def _books(database: Path) -> dict[str, int]:

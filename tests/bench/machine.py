@@ -8,7 +8,7 @@ import sqlite3
 import time
 from pathlib import Path
 
-__all__ = ["described", "fdatasync_ms", "file_system"]
+__all__ = ["described", "fdatasync_ms", "file_system", "load_a_core"]
 
 WRITES = 200
 BLOCK = b"x" * 4096
@@ -47,16 +47,24 @@ def file_system(folder: Path) -> str:
     return found
 
 
+def load_a_core() -> float:
+    """Load average of the last minute, divided by the cores."""
+    return os.getloadavg()[0] / _cores()
+
+
 def described(folder: Path) -> str:
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     words = [
-        f"{cores} cores ({_processor()})",
+        f"{_cores()} cores ({_processor()})",
         f"{platform.system()} {platform.release()}",
         f"Python {platform.python_version()}",
         f"SQLite {sqlite3.sqlite_version}",
         f"fdatasync p50 {fdatasync_ms(folder):.2f} ms on {file_system(folder) or 'an unknown file system'}",
     ]
     return " · ".join(words)
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _processor() -> str:
