@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from typing import Any
@@ -249,6 +250,18 @@ class NastyHttp:
         while True:
             await self._chunk(writer, line)
 
+    async def do_answers_and_goes_on(self, writer: Writer, message: dict[str, Any]) -> bool:
+        await self._stream(writer)
+        await self._event(writer, {"id": message["id"], "result": self.RESULT})
+        while True:
+            await self._chunk(writer, b": more\n" * 1000)
+
+    async def do_answers_and_lingers(self, writer: Writer, message: dict[str, Any]) -> bool:
+        await self._stream(writer)
+        await self._event(writer, {"id": message["id"], "result": self.RESULT})
+        await self.release.wait()
+        return False
+
     async def do_never(self, writer: Writer, message: dict[str, Any]) -> bool:
         await self.release.wait()
         return False
@@ -294,7 +307,7 @@ class NastyHttp:
 
 
 @asynccontextmanager
-async def nasty_http(era: str = "modern") -> AsyncIterator[NastyHttp]:
+async def nasty_http(era: str = "modern", *, tls: ssl.SSLContext | None = None) -> AsyncIterator[NastyHttp]:
     nasty = NastyHttp(era)
     tasks: set[asyncio.Task[None]] = set()
 
@@ -303,8 +316,9 @@ async def nasty_http(era: str = "modern") -> AsyncIterator[NastyHttp]:
         tasks.add(task)
         task.add_done_callback(tasks.discard)
 
-    server = await asyncio.start_server(accept, "127.0.0.1", 0, limit=MIB)
-    nasty.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/mcp"
+    server = await asyncio.start_server(accept, "127.0.0.1", 0, limit=MIB, ssl=tls)
+    where = "http://127.0.0.1" if tls is None else "https://localhost"
+    nasty.url = f"{where}:{server.sockets[0].getsockname()[1]}/mcp"
     try:
         yield nasty
     finally:

@@ -100,6 +100,9 @@ def call(identifier: int, tool: str, params: dict[str, Any]) -> None:
         case "answers_and_exits":
             result(identifier, "bye")
             sys.exit(3)
+        case "closes_input":
+            os.close(0)
+            time.sleep(600)
         case "closes_output":
             os.close(1)
         case "forks":

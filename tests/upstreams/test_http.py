@@ -6,13 +6,16 @@ import asyncio
 import socket
 import time
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import anyio
 import pytest
 
+from haltline.errors import ConfigError
 from haltline.upstreams.http import HttpUpstream
 from haltline.upstreams.model import NotSent, OutcomeUnknown, UpstreamSpec
+from support.certificates import certificate
 from support.nasty_http import MIB, NastyHttp, nasty_http
 from support.upstream_calls import ANN, BOB, Sent, closing, text_of
 
@@ -407,3 +410,65 @@ async def test_many_agents_at_once_each_get_their_own_answer(nasty: NastyHttp) -
                 tasks.start_soon(agent, number)
         assert crossed == 0
         assert len(nasty.calls()) == 640
+
+
+async def test_a_listener_that_breaks_ends_its_own_call_and_no_other(nasty: NastyHttp) -> None:
+    def refuse(message: dict[str, Any]) -> None:
+        raise RuntimeError(message["method"])
+
+    async with closing(upstream(nasty)) as shop:
+        with pytest.raises(RuntimeError, match="notifications/message"):
+            await Sent()(shop, "streamed", on_notification=refuse)
+        assert text_of(await Sent()(shop, "good")) == "good"
+
+
+@pytest.mark.promise("R10")
+async def test_closing_ends_calls_in_flight_as_unknown(nasty: NastyHttp) -> None:
+    shop = upstream(nasty)
+    caught: list[OutcomeUnknown] = []
+
+    async def call() -> None:
+        with pytest.raises(OutcomeUnknown) as error:
+            await Sent()(shop, "never")
+        caught.append(error.value)
+
+    with anyio.fail_after(3):
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(call)
+            await nasty.arrived.wait()
+            await shop.aclose()
+    assert [error.code for error in caught] == ["upstream.lost"]
+
+
+async def test_a_stream_that_goes_on_after_its_answer_costs_only_its_connection(nasty: NastyHttp) -> None:
+    async with closing(upstream(nasty)) as shop:
+        for tool in ("answers_and_goes_on", "answers_and_lingers"):
+            began = time.monotonic()
+            assert text_of(await Sent()(shop, tool)) == "good"
+            assert time.monotonic() - began < 0.5
+        with anyio.fail_after(5):
+            while shop._line._pool._busy:
+                await anyio.sleep(0.02)
+        assert text_of(await Sent()(shop, "good")) == "good"
+
+
+async def test_a_header_with_a_line_break_is_refused_when_it_is_opened(nasty: NastyHttp) -> None:
+    with pytest.raises(ConfigError, match="line break"):
+        upstream(nasty, headers={"X-A": "b\r\nX-C: d"})
+
+
+async def test_over_tls_with_the_name_checked(tmp_path: Path) -> None:
+    server_side, client_side = certificate(tmp_path, "localhost")
+    async with nasty_http(tls=server_side) as nasty:
+        spec = UpstreamSpec("shop", url=nasty.url)
+        async with closing(HttpUpstream(spec, tls=client_side)) as shop:
+            for _ in range(3):
+                assert text_of(await Sent()(shop, "good")) == "good"
+            assert nasty.connections <= 2
+        async with closing(HttpUpstream(spec)) as shop:  # not an authority that the system trusts
+            with pytest.raises(NotSent):
+                await Sent()(shop, "good")
+        elsewhere = UpstreamSpec("shop", url=nasty.url.replace("localhost", "127.0.0.1"))
+        async with closing(HttpUpstream(elsewhere, tls=client_side)) as shop:
+            with pytest.raises(NotSent):
+                await Sent()(shop, "good")

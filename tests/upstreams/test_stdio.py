@@ -51,6 +51,7 @@ ENDS_THE_PROGRAM = {
     "dies": "lost",
     "forks_and_dies": "lost",
     "closes_output": "lost",
+    "closes_input": "lost",
     "floods": "too_large",
 }
 SPARES_THE_PROGRAM = {"deep": "malformed", "bad_utf8": "malformed", "torn": "malformed"}
@@ -248,6 +249,51 @@ async def test_an_answer_written_just_before_the_end_still_arrives(tool: StdioUp
     for number in range(3):
         caller = Caller(f"agent_{number}", "s")
         assert text_of(await Sent()(tool, "answers_and_exits", caller=caller)) == "bye"
+
+
+async def test_a_program_is_started_once_for_many_who_come_at_once(tool: StdioUpstream) -> None:
+    pids: set[int] = set()
+
+    async def call() -> None:
+        pids.add(await pid_of(tool))
+
+    async with anyio.create_task_group() as tasks:
+        for _ in range(10):
+            tasks.start_soon(call)
+    assert len(pids) == 1
+
+
+async def test_a_listener_that_breaks_ends_its_own_call_and_no_other(tool: StdioUpstream) -> None:
+    mine = await pid_of(tool)
+
+    def refuse(message: dict[str, Any]) -> None:
+        raise RuntimeError(message["method"])
+
+    with pytest.raises(RuntimeError, match="notifications/message"):
+        await Sent()(tool, "log", on_notification=refuse)
+    assert await pid_of(tool) == mine
+
+
+@pytest.mark.promise("R10")
+async def test_closing_ends_calls_in_flight_as_unknown() -> None:
+    tool = program()
+    mine = await pid_of(tool)
+    caught: list[OutcomeUnknown] = []
+
+    async def call() -> None:
+        with pytest.raises(OutcomeUnknown) as error:
+            await Sent()(tool, "never")
+        caught.append(error.value)
+
+    with anyio.fail_after(3):
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(call)
+            await anyio.wait_all_tasks_blocked()
+            await tool.aclose()
+    assert len(caught) == 1
+    assert not alive(mine)
+    with pytest.raises(NotSent):
+        await Sent()(tool, "pid")
 
 
 @pytest.mark.promise("P9")

@@ -167,14 +167,13 @@ class Child(asyncio.SubprocessProtocol):
 
     def pipe_connection_lost(self, fd: int, exc: Exception | None) -> None:
         del exc
-        if fd == 0:
+        if fd == 2:
             return
-        if fd == 1:
-            self._output_open = False
-            if self._exited.is_set():
-                self._end("it exited")
-            else:
-                asyncio.get_running_loop().call_later(LAST_OUTPUT_S, self.kill)  # it can answer nothing any more
+        self._output_open = self._output_open and fd != 1
+        if not self._exited.is_set():
+            asyncio.get_running_loop().call_later(LAST_OUTPUT_S, self.kill)  # it hears or answers nothing any more
+        elif fd == 1:
+            self._end("it exited")
 
     def process_exited(self) -> None:
         self._exited.set()

@@ -43,9 +43,7 @@ _NOT_OF_A_CALL = frozenset({LIST_CHANGED, "notifications/cancelled"})
 class HttpUpstream:
     """`tls`: another context than the system's. `handshake_only`: do not ask for the newer era."""
 
-    def __init__(
-        self, spec: UpstreamSpec, *, tls: ssl.SSLContext | None = None, handshake_only: bool = False
-    ) -> None:
+    def __init__(self, spec: UpstreamSpec, *, tls: ssl.SSLContext | None = None, handshake_only: bool = False) -> None:
         self._spec = spec
         self._line = HttpLine(spec, tls)
         self._places = Places(spec.name, spec.max_concurrent)

@@ -19,11 +19,13 @@ __all__ = ["watch_list"]
 
 LONGEST_S = 3600.0
 AGAIN_S = 30.0
-"""A stream that ends is opened again after this, unless it was refused."""
+"""After a stream ended. One that was refused is tried again when the list is."""
 
 
 async def watch_list(line: HttpLine, speaker: Speaker, identifier: int, changed: Callable[[], None]) -> None:
-    """Until cancelled, or until the upstream says that it offers no such stream."""
+    """Until the stream ends or is refused. One that ended is followed by a pause and by `changed`: what may have been
+    missed is listed, and that listens anew, in the session that there is then.
+    """
     answers: set[asyncio.Task[None]] = set()
 
     def hear(message: dict[str, Any]) -> None:
@@ -34,15 +36,13 @@ async def watch_list(line: HttpLine, speaker: Speaker, identifier: int, changed:
             answers.add(task)
             task.add_done_callback(answers.discard)
 
-    while True:
-        deadline = asyncio.get_running_loop().time() + LONGEST_S
-        reply = line.reply(identifier, hear)
-        try:
-            answer = await _stream(line, speaker, reply, identifier, deadline)
-        except (UpstreamError, TimeoutError):
-            answer = {}
-        if reply.status == 0 or reply.status >= 300 or "error" in answer:
-            return
+    deadline = asyncio.get_running_loop().time() + LONGEST_S
+    reply = line.reply(identifier, hear)
+    try:
+        answer = await _stream(line, speaker, reply, identifier, deadline)
+    except (UpstreamError, TimeoutError):
+        answer = {}
+    if 0 < reply.status < 300 and "error" not in answer:
         await asyncio.sleep(AGAIN_S)
         changed()
 

@@ -123,12 +123,15 @@ class Connection(asyncio.Protocol):
         """The receiver has heard what it wanted: read on to the end of the answer, then call `done`. False: do close."""
         if self._receiver is None or self._transport is None or self._transport.is_closing():
             return False
-        timer = asyncio.get_running_loop().call_later(DRAIN_S, self.close)
-        self._receiver = _Drain(self, timer, done)
+        self._receiver = _Drain(self, done)
         return True
 
+    def break_off(self) -> None:
+        """Close it, and tell whoever still waits for an answer."""
+        self._fail(Lost("the broker closed the connection"))
+
     def close(self) -> None:
-        """Now, without waiting for anything; whoever still waits for an answer has gone."""
+        """Now, without waiting for anything; whoever waited for an answer has gone."""
         self._receiver = None
         if self._transport is not None:
             self._transport.abort()
@@ -227,9 +230,9 @@ class Connection(asyncio.Protocol):
 class _Drain:
     """Takes the rest of an answer that was read already, if it is short."""
 
-    def __init__(self, connection: Connection, timer: asyncio.TimerHandle, done: Callable[[], None]) -> None:
+    def __init__(self, connection: Connection, done: Callable[[], None]) -> None:
         self._connection = connection
-        self._timer = timer
+        self._timer = asyncio.get_running_loop().call_later(DRAIN_S, self._give_up)
         self._ended = done
         self._left = DRAIN_BYTES
 
@@ -239,8 +242,7 @@ class _Drain:
     def body(self, data: bytes) -> None:
         self._left -= len(data)
         if self._left < 0:
-            self._timer.cancel()
-            self._connection.close()
+            self._give_up()
 
     def done(self) -> None:
         self._timer.cancel()
@@ -248,6 +250,10 @@ class _Drain:
 
     def lost(self, error: Exception) -> None:
         del error
+        self.done()
+
+    def _give_up(self) -> None:
+        self._connection.close()
         self.done()
 
 
@@ -296,7 +302,7 @@ class Pool:
         if self._sweeper is not None:
             self._sweeper.cancel()
         for connection in [*self._idle, *self._busy]:
-            connection.close()
+            connection.break_off()
         self._idle.clear()
 
     async def _connect(self, loop: asyncio.AbstractEventLoop) -> Connection:

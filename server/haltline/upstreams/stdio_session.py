@@ -58,6 +58,15 @@ class _Pending:
     token: int | str | None = None
     on_notification: Callable[[dict[str, Any]], None] | None = None
 
+    def tell(self, message: dict[str, Any]) -> None:
+        if self.on_notification is None or self.answer.done():
+            return
+        try:
+            self.on_notification(message)
+        except Exception as error:  # its listener broke: this call ends with that, the others go on
+            log.exception("notification_not_taken")
+            _fail(self, error)
+
 
 class StdioSession:
     """`on_end` is called once when the program is gone; `on_changed` when it says that its tools changed."""
@@ -75,8 +84,6 @@ class StdioSession:
         self._unasked_since = 0.0
         self._flooding = False
         self.child: Child | None = None
-        self.served = False
-        """It answered a call."""
 
     @property
     def usable(self) -> bool:
@@ -115,6 +122,7 @@ class StdioSession:
         params, token = _own_token(for_handshake(call.params), identifier)
         line = request(identifier, "tools/call", params)
         if self.child is None or not self.child.writable:
+            self.kill()  # if it is there, it does not read what it is sent
             raise faults.unreachable(self._spec.name, self._last_words)
         call.before_send()
         self.child.write(line)
@@ -128,7 +136,6 @@ class StdioSession:
                 self._call_off(identifier)
             raise
         else:
-            self.served = True
             return answer
         finally:
             timer.cancel()
@@ -219,9 +226,8 @@ class StdioSession:
         params = message.get("params")
         token = params.get("progressToken") if isinstance(params, dict) else None
         pending = self._pending.get(token) if type(token) is int else None
-        if pending is None or pending.token is None or pending.on_notification is None or pending.answer.done():
-            return
-        pending.on_notification({**message, "params": {**(params or {}), "progressToken": pending.token}})
+        if pending is not None and pending.token is not None:
+            pending.tell({**message, "params": {**(params or {}), "progressToken": pending.token}})
 
     def _logged(self, message: dict[str, Any]) -> None:
         """What names no call belongs to the only one there is; to none under `shared`, nor while one called off may run."""
@@ -230,8 +236,7 @@ class StdioSession:
         if self._spec.isolation == "shared" or len(self._pending) != 1 or self._abandoned:
             return
         (pending,) = self._pending.values()
-        if pending.on_notification is not None and not pending.answer.done():
-            pending.on_notification(message)
+        pending.tell(message)
 
     def _unreadable(self, line: bytes, error: BadMessage) -> None:
         """Fail the call that it answers, if that can be seen; a line that is none of the protocol's is passed over."""
