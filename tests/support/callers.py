@@ -16,14 +16,15 @@ from typing import Any, Literal
 import orjson
 
 from bench.load import HANDSHAKE_VERSION, META, MODERN_VERSION, Wire, Wrong, _headers, _message
-from haltline.refusals import META_KEY
 from support.stamped import StampedSocket
 
-__all__ = ["MODES", "Answer", "Caller", "Mode"]
+__all__ = ["MODES", "REFUSAL_KEY", "Answer", "Caller", "Mode"]
 
 Mode = Literal["stream", "json", "handshake"]
 MODES: tuple[Mode, ...] = ("stream", "json", "handshake")
 """2026-07-28 answered by an event stream or by JSON, and the revisions before it with `initialize` and a session id."""
+REFUSAL_KEY = "io.haltline/refusal"
+"""Under which a result says in `_meta` that it is a refusal."""
 _ACCEPT = {
     "stream": "text/event-stream",
     "json": "application/json",
@@ -152,7 +153,7 @@ def _read(status: int, head: bytes, body: bytes, at_ns: int) -> Answer:
     if "error" in message:
         return Answer("error", code=str(message["error"]["code"]), at_ns=at_ns, id=identifier, message=message)
     result = message["result"]
-    refused = (result.get("_meta") or {}).get(META_KEY)
+    refused = (result.get("_meta") or {}).get(REFUSAL_KEY)
     if refused is not None:
         code = refused["reasons"][0]["code"]
         return Answer("refused", code=code, at_ns=at_ns, id=identifier, message=message)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections import defaultdict
 from collections.abc import Iterable
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-
-from haltline.store.database import connect_reader
 
 __all__ = ["Halted", "StoredCall", "halts_set", "over_cap", "stored_calls"]
 
@@ -54,13 +53,13 @@ class Halted:
 
 
 def stored_calls(database: Path) -> dict[str, StoredCall]:
-    with closing(connect_reader(database)) as connection:
+    with closing(_read_only(database)) as connection:
         rows = connection.execute(_CALLS).fetchall()
     return {row[0]: StoredCall(row[0], *row[1:8], row[8] or "", row[9]) for row in rows}
 
 
 def halts_set(database: Path) -> set[Halted]:
-    with closing(connect_reader(database)) as connection:
+    with closing(_read_only(database)) as connection:
         rows = connection.execute("SELECT scope, subject_id, code FROM halts WHERE lifted_us IS NULL").fetchall()
     return {Halted(*row) for row in rows}
 
@@ -72,3 +71,8 @@ def over_cap(calls: Iterable[StoredCall], *, task: int, day: int) -> int:
         sums[("task", call.session)] += call.counts
         sums[("day", call.agent, call.day)] += call.counts
     return sum(max(0, spent - (task if key[0] == "task" else day)) for key, spent in sums.items())
+
+
+def _read_only(database: Path) -> sqlite3.Connection:
+    """Beside the broker that writes, or after it: never writes and never checkpoints."""
+    return sqlite3.connect(f"{database.as_uri()}?mode=ro", uri=True, timeout=10)
