@@ -10,7 +10,7 @@ import re
 import secrets
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import orjson
 
@@ -145,7 +145,7 @@ class Identity:
 
     # agents
 
-    def add_agent(  # noqa: D417
+    def add_agent(
         self,
         tx: Tx,
         *,
@@ -159,7 +159,9 @@ class Identity:
         """Raises RequestError for a bad handle, Conflict when it is taken (also by a revoked agent)."""
         check_handle(handle)
         if tx.execute("SELECT 1 FROM agents WHERE handle = ?", (handle,)).fetchone():
-            raise Conflict(f"there is an agent {handle} already; a revoked one comes back with: haltline agents reissue")
+            raise Conflict(
+                f"there is an agent {handle} already; a revoked one comes back with: haltline agents reissue"
+            )
         agent = AgentRow(new_id("agt"), handle, tier, owner, scopes, hours, caps, "active", tx.now_us)
         tx.execute(
             "INSERT INTO agents (id, handle, tier, owner, scopes, hours, caps, created_us) VALUES (?,?,?,?,?,?,?,?)",
@@ -186,14 +188,17 @@ class Identity:
         """Every agent by handle, each with how many sessions it has open."""
         columns = _AGENT.removeprefix("SELECT ").removesuffix(" FROM agents")
         rows = tx.execute(
-            f"SELECT (SELECT count(*) FROM sessions WHERE agent_id = agents.id AND sessions.state = 'open'"
+            f"SELECT (SELECT count(*) FROM sessions WHERE agent_id = agents.id AND sessions.state = 'open'"  # noqa: S608 - constant text
             f" AND expires_us > ?), {columns} FROM agents ORDER BY handle",
             (tx.now_us,),
         )
         return [(_agent(row), sessions_open) for sessions_open, *row in rows]
 
     def agent_by_id(self, tx: Tx, agent_id: str) -> AgentRow:
-        return _agent(tx.execute(f"{_AGENT} WHERE id = ?", (agent_id,)).fetchone())
+        row = tx.execute(f"{_AGENT} WHERE id = ?", (agent_id,)).fetchone()
+        if row is None:
+            raise NotFound(f"there is no agent with the id {agent_id!r}")
+        return _agent(row)
 
     def issue_agent_credential(self, tx: Tx, agent: AgentRow) -> str:
         """A permanent host's credential (R24); the ones before it end, so that there is one to know of."""
@@ -211,7 +216,8 @@ class Identity:
         open_ids = [
             row[0]
             for row in tx.execute(
-                "SELECT id FROM sessions WHERE agent_id = ? AND state = 'open' AND expires_us > ?", (agent.id, tx.now_us)
+                "SELECT id FROM sessions WHERE agent_id = ? AND state = 'open' AND expires_us > ?",
+                (agent.id, tx.now_us),
             )
         ]
         for session_id in open_ids:
@@ -229,7 +235,7 @@ class Identity:
 
     # sessions
 
-    def open_session(  # noqa: D417
+    def open_session(
         self,
         tx: Tx,
         agent: AgentRow,
@@ -243,7 +249,9 @@ class Identity:
     ) -> SessionRow:
         """Raises Conflict for a revoked agent. `auto` is (agent credential id, MCP session key) where R24 opens it."""
         if agent.state != "active":
-            raise Conflict(f"{agent.handle} is revoked; a person brings it back with: haltline agents reissue {agent.handle}")
+            raise Conflict(
+                f"{agent.handle} is revoked; a person brings it back with: haltline agents reissue {agent.handle}"
+            )
         session = SessionRow(new_id("ses"), agent.id, task, tools, caps, "open", opened_by, tx.now_us, expires_us, None)
         credential, key = auto or (None, None)
         tx.execute(
@@ -271,8 +279,9 @@ class Identity:
     def auto_session(self, tx: Tx, credential: Credential, key: str, idle_s: float) -> SessionRow | None:
         """The open session that this agent credential continues (R24), marked as used now; None: open a new one."""
         row = tx.execute(
-            f"{_SESSION} WHERE auto_credential = ? AND auto_key = ? AND state = 'open' AND expires_us > ?"
-            " AND last_used_us > ? ORDER BY opened_us DESC LIMIT 1",
+            # The newest alone, alive or not: the older ones of a credential are many after a year, and all are over.
+            f"{_SESSION} WHERE id = (SELECT id FROM sessions WHERE auto_credential = ? AND auto_key = ?"  # noqa: S608 - constant text
+            " ORDER BY opened_us DESC, rowid DESC LIMIT 1) AND state = 'open' AND expires_us > ? AND last_used_us > ?",
             (credential.id, key, tx.now_us, tx.now_us - int(idle_s * 1_000_000)),
         ).fetchone()
         if row is None:
@@ -300,7 +309,8 @@ class Identity:
 
     def revoke_session(self, tx: Tx, session_id: str) -> None:
         tx.execute(
-            "UPDATE sessions SET state = 'revoked', ended_us = ? WHERE id = ? AND state = 'open'", (tx.now_us, session_id)
+            "UPDATE sessions SET state = 'revoked', ended_us = ? WHERE id = ? AND state = 'open'",
+            (tx.now_us, session_id),
         )
         tx.execute(
             "UPDATE credentials SET revoked_us = ? WHERE session_id = ? AND revoked_us IS NULL", (tx.now_us, session_id)
@@ -338,8 +348,13 @@ class Identity:
     def add_operator(self, tx: Tx, name: str, cls: Literal["person", "local"]) -> str:
         """A new named operator; returns the token, which is shown once. Raises Conflict when the name is taken."""
         check_handle(name)
-        if tx.execute("SELECT 1 FROM operators WHERE name = ?", (name,)).fetchone():
-            raise Conflict(f"there is an operator {name} already; a new token comes from: haltline operators rotate {name}")
+        there = tx.execute("SELECT state FROM operators WHERE name = ?", (name,)).fetchone()
+        if there is not None:
+            if there[0] == "revoked":
+                raise Conflict(f"operator {name} was revoked, and a name is never given twice; choose another one")
+            raise Conflict(
+                f"there is an operator {name} already; a new token comes from: haltline operators rotate {name}"
+            )
         tx.execute("INSERT INTO operators (name, class, created_us) VALUES (?,?,?)", (name, cls, tx.now_us))
         return self._store(tx, issue("o"), agent=None, session=None, operator=name)
 
@@ -350,7 +365,10 @@ class Identity:
         return OperatorRow(*row)
 
     def operators(self, tx: Tx) -> list[OperatorRow]:
-        return [OperatorRow(*row) for row in tx.execute("SELECT name, class, state, created_us FROM operators ORDER BY name")]
+        return [
+            OperatorRow(*row)
+            for row in tx.execute("SELECT name, class, state, created_us FROM operators ORDER BY name")
+        ]
 
     def rotate_operator(self, tx: Tx, name: str) -> str:
         """A new token; the old one ends with this transaction."""
@@ -377,9 +395,7 @@ class Identity:
 
 
 _AGENT = "SELECT id, handle, tier, owner, scopes, hours, caps, state, created_us FROM agents"
-_SESSION = (
-    "SELECT id, agent_id, task, tools, caps, state, opened_by, opened_us, expires_us, ended_us FROM sessions"
-)
+_SESSION = "SELECT id, agent_id, task, tools, caps, state, opened_by, opened_us, expires_us, ended_us FROM sessions"
 
 
 def _json(value: object) -> str:
@@ -401,7 +417,7 @@ def _names(text: str) -> tuple[str, ...]:
     return tuple(orjson.loads(text))
 
 
-def _agent(row: sqlite3.Row | tuple[object, ...]) -> AgentRow:
+def _agent(row: sqlite3.Row | tuple[Any, ...]) -> AgentRow:
     identifier, handle, tier, owner, scopes, hours, caps, state, created_us = row
     return AgentRow(
         identifier,
@@ -416,6 +432,6 @@ def _agent(row: sqlite3.Row | tuple[object, ...]) -> AgentRow:
     )
 
 
-def _session(row: sqlite3.Row | tuple[object, ...]) -> SessionRow:
+def _session(row: sqlite3.Row | tuple[Any, ...]) -> SessionRow:
     identifier, agent_id, task, tools, caps, *rest = row
     return SessionRow(identifier, agent_id, task, None if tools is None else _names(tools), _caps(caps), *rest)

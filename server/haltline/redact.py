@@ -24,6 +24,8 @@ _WHOLE_WORDS = ("otp", "pin", "cvv", "cvc", "card[_-]?number", "pan", "passcode"
 """Too short for that: `pin` is a secret, `mapping_spin` is not."""
 _KEY_LENGTH_MAX = 64
 
+_BEARER = r"((?i:bearer)\s{1,8})[0-9A-Za-z._~+/=-]{16,}"
+_BASIC = r"((?i:basic)\s{1,8})[0-9A-Za-z+/]{16,}={0,2}"
 _SHAPES: tuple[tuple[str, str], ...] = (
     ("hl_", rf"(){TOKEN_PATTERN}"),
     ("gh", r"()gh[pousr]_[0-9A-Za-z]{36,}"),  # GitHub
@@ -45,10 +47,12 @@ _SHAPES: tuple[tuple[str, str], ...] = (
     ("hf_", r"()(?<![0-9A-Za-z])hf_[0-9A-Za-z]{30,}"),
     # The look-behind leaves one start in a run of letters: without it, `eyJeyJeyJ…` costs the square of its length.
     ("eyJ", r"()(?<![0-9A-Za-z_-])eyJ[0-9A-Za-z_-]{8,}\.eyJ[0-9A-Za-z_-]{8,}(?:\.[0-9A-Za-z_-]*)?"),  # JWT
-    # Up to a quote at most, so that a key without its end does not swallow the JSON around it.
-    ("PRIVATE KEY", r'()-----BEGIN [A-Z ]{0,40}PRIVATE KEY-----(?:(?!-----END)[^"])*(?:-----END [A-Z ]{0,40}PRIVATE KEY-----)?'),
-    ("earer", r"((?i:bearer)\s{1,8})[0-9A-Za-z._~+/=-]{16,}"),
-    ("asic", r"((?i:basic)\s{1,8})[0-9A-Za-z+/]{16,}={0,2}"),
+    # Up to a quote at most, with the backslashes before it, so that a key without its end leaves the JSON around it.
+    ("PRIVATE KEY", r'()-----BEGIN [A-Z ]{0,40}PRIVATE KEY-----(?:[^"\\-]|-(?!----END)|\\+[nrtu/])*(?:-----END [A-Z ]{0,40}PRIVATE KEY-----)?'),
+    ("earer", _BEARER),
+    ("EARER", _BEARER),
+    ("asic", _BASIC),
+    ("ASIC", _BASIC),
     ("://", r'(://)[^/\s:@"\\]{0,256}:[^/\s:@"\\]{1,256}(?=@)'),  # user:password in a URL
 )  # fmt: skip
 _ASSIGNED_NAMES = (
