@@ -42,3 +42,12 @@ def test_off_loopback_only_the_listeners_own_name_counts():
     guard = Guard("10.0.0.5", 7400, hosts=(), origins=())
     assert guard.refusal("10.0.0.5:7400", None) is None
     assert guard.refusal("127.0.0.1:7400", None) is not None
+
+
+def test_of_several_hosts_or_origins_none_counts():
+    own, foreign = (b"host", b"127.0.0.1:7400"), (b"host", b"evil.example")
+    console = (b"origin", b"https://console.example")
+    assert GUARD.of_request([own]) is None
+    assert GUARD.of_request([own, console, (b"accept", b"*/*")]) is None
+    for headers in ([own, foreign], [foreign, own], [own, own], [own, console, console], [console]):
+        assert GUARD.of_request(headers) is not None

@@ -111,7 +111,7 @@ class Endpoint:
             await _send_error(send, 400, messages.PARSE_ERROR, str(bad))
 
     async def _serve(self, scope: Scope, headers: dict[str, str], receive: Receive, send: Send) -> None:
-        refused = self._guard.refusal(headers.get("host"), headers.get("origin"))
+        refused = self._guard.of_request(scope["headers"])
         if refused is not None:
             await send_reply(send, 403, refused.encode())
             return

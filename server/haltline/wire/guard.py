@@ -19,13 +19,21 @@ _LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
 
 
 class Guard:
-    """`refusal` says why a request may not be answered, None when it may."""
+    """`of_request` says why a request may not be answered, None when it may."""
 
     def __init__(self, host: str, port: int, *, hosts: Iterable[str], origins: Iterable[str]) -> None:
         own = f"[{host}]" if ":" in host else host
         names = {own, *_LOOPBACK} if own in _LOOPBACK else {own}
         self._hosts = {f"{name}:{port}".lower() for name in names} | {name.lower() for name in hosts}
         self._origins = {origin.lower() for origin in origins}
+
+    def of_request(self, headers: Iterable[tuple[bytes, bytes]]) -> str | None:
+        """By its raw headers, whose names are in lower case."""
+        given = [(name, value.decode("latin-1")) for name, value in headers if name in {b"host", b"origin"}]
+        hosts, origins = ([value for name, value in given if name == wanted] for wanted in (b"host", b"origin"))
+        if len(hosts) > 1 or len(origins) > 1:  # which of them counts would be a guess (RFC 9112, section 3.2)
+            return "this request has more than one Host or Origin header"
+        return self.refusal(hosts[0] if hosts else None, origins[0] if origins else None)
 
     def refusal(self, host: str | None, origin: str | None) -> str | None:
         if host is None or _HOST.fullmatch(host.lower()) is None or host.lower() not in self._hosts:
