@@ -7,12 +7,12 @@ import sqlite3
 import anyio
 import pytest
 
-from haltline.admission import Dead
-from haltline.broker import NoSuchTool
+from haltline.calls.admission import Dead
+from haltline.calls.call import NoSuchTool
+from haltline.calls.recovery import charge_due, doubt_left_holds
+from haltline.calls.refusals import META_KEY
 from haltline.identity import Unknown
 from haltline.policy.model import Reason
-from haltline.recovery import charge_due, doubt_left_holds
-from haltline.refusals import META_KEY
 from haltline.store.database import connect_writer
 from support.world import Request, SetClock, world
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from haltline.errors import ConfigError
-from haltline.settings import Settings, load_settings
+from haltline.setup.settings import Settings, load_settings
 from haltline_client.discover import data_folder
 
 Load = Callable[..., Settings]

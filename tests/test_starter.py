@@ -10,9 +10,16 @@ import pytest
 from haltline.errors import ConfigError
 from haltline.policy.policy import load_policy
 from haltline.policy.yaml_text import parse_yaml
-from haltline.settings import load_settings
-from haltline.settings_file import AlertsEntry, HaltlineFile, LimitsEntry, ListenerEntry, UpstreamEntry, WebhookEntry
-from haltline.starter import write_starter
+from haltline.setup.settings import load_settings
+from haltline.setup.settings_file import (
+    AlertsEntry,
+    HaltlineFile,
+    LimitsEntry,
+    ListenerEntry,
+    UpstreamEntry,
+    WebhookEntry,
+)
+from haltline.setup.starter import write_starter
 
 
 def test_an_empty_folder_gets_settings_and_policies_that_are_valid(tmp_path):

@@ -13,19 +13,19 @@ import anyio
 import orjson
 import structlog
 
-from haltline.admission import Doorman
 from haltline.alerts.open import open_channels
 from haltline.alerts.outbox import Outbox
-from haltline.attempts import FLUSH_EVERY_S, Attempts
 from haltline.audit import Audit, Event, Kind
 from haltline.broker import Broker
-from haltline.calls import RunningCalls
+from haltline.calls.admission import Doorman
+from haltline.calls.attempts import FLUSH_EVERY_S, Attempts
+from haltline.calls.recovery import Unrecorded, charge_due, doubt_left_holds
+from haltline.calls.running import RunningCalls
 from haltline.checkpoints import Checkpoints
 from haltline.clock import Clock
 from haltline.control import Control
 from haltline.control_mcp import ControlFace
 from haltline.errors import HaltlineError, StoreUnavailable
-from haltline.first_start import first_operators
 from haltline.gateway import Gateway
 from haltline.halts import Halts
 from haltline.health import Health
@@ -36,8 +36,8 @@ from haltline.parts import Parts
 from haltline.policy.model import Reason
 from haltline.policy.policy import ToolDefaults
 from haltline.policy_source import PolicySource
-from haltline.recovery import Unrecorded, charge_due, doubt_left_holds
 from haltline.redact import Redactor
+from haltline.setup.first_start import first_operators
 from haltline.store.database import connect_writer
 from haltline.store.folder import DataFolder, write_private
 from haltline.store.reader import Reader
@@ -56,8 +56,8 @@ if TYPE_CHECKING:
 
     from anyio.abc import TaskGroup
 
-    from haltline.listeners import Listener
-    from haltline.settings import Settings
+    from haltline.setup.listeners import Listener
+    from haltline.setup.settings import Settings
     from haltline.store.writer import Tx
 
 __all__ = ["Started", "serve"]

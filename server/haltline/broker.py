@@ -10,78 +10,40 @@ Anything that is not a clean Allow is a Deny (P6). Knows no transport and no SQL
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import anyio
 import structlog
 
-from haltline import dispatch, records
-from haltline.admission import Dead
-from haltline.dispatch import Outcome
+from haltline.calls import dispatch, records
+from haltline.calls.admission import Dead
+from haltline.calls.call import Admitted, NoSuchTool
+from haltline.calls.dispatch import Outcome
+from haltline.calls.refusals import refusal
 from haltline.errors import StoreUnavailable
 from haltline.facts import gather
 from haltline.identity import Unknown
 from haltline.ledger import Hold
 from haltline.policy.model import Allow, Deny, Facts, Halt, Principal, Reason, ToolCall
-from haltline.refusals import refusal
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
 
-    from haltline.admission import Doorman
-    from haltline.calls import Running
+    from haltline.calls.admission import Doorman
+    from haltline.calls.call import CallRequest
+    from haltline.calls.recovery import Unrecorded
+    from haltline.calls.running import Running
     from haltline.health import Health
     from haltline.parts import Parts
     from haltline.policy.model import Decision
     from haltline.policy.policy import Policy
-    from haltline.recovery import Unrecorded
     from haltline.store.writer import Tx
     from haltline.upstreams.catalog import Tool
 
-__all__ = ["Broker", "CallRequest", "NoSuchTool"]
+__all__ = ["Broker"]
 
 log = structlog.get_logger(__name__)
 Answer = dict[str, Any]
-
-
-class CallRequest(Protocol):
-    """One `tools/call` as a face hands it over."""
-
-    token: str | None
-    session_key: str
-    source: str
-    params: Mapping[str, Any]
-
-    @property
-    def tool(self) -> str: ...
-    @property
-    def arguments(self) -> Mapping[str, Any]: ...
-    def attach(self, running: Running) -> None:
-        """Let the caller cancel it, and withhold its notifications once it is stopped."""
-
-    def notify(self, message: dict[str, Any]) -> None: ...
-    async def drain(self) -> None: ...
-    async def respond(self, answer: Answer) -> None: ...
-
-
-@dataclass(frozen=True, slots=True)
-class NoSuchTool:
-    """A name that no upstream has: the one refusal that is a protocol error (R22)."""
-
-    tool: str
-
-
-@dataclass(frozen=True, slots=True)
-class Admitted:
-    """A call that may go out: its hold and its event are committed."""
-
-    who: Principal
-    tool: Tool
-    allow: Allow
-    policy_version: str
-    admitted_us: int
-    doubt_charges_after_s: float
 
 
 class Broker:

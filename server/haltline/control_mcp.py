@@ -22,7 +22,7 @@ from haltline.wire.strict_json import dumps
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from haltline.attempts import Attempts
+    from haltline.calls.attempts import Attempts
     from haltline.control import Control
     from haltline.wire.endpoint import Exchange
     from haltline.wire.messages import Answer

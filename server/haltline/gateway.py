@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from mcp.shared.inbound import find_invalid_x_mcp_header, x_mcp_header_map
 
-from haltline.admission import Dead
-from haltline.broker import NoSuchTool
+from haltline.calls.admission import Dead
+from haltline.calls.call import NoSuchTool
 from haltline.identity import Unknown
 from haltline.wire import messages
 from haltline.wire.messages import Unauthorized
@@ -19,10 +19,10 @@ from haltline.wire.messages import Unauthorized
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from haltline.admission import Doorman
-    from haltline.attempts import Attempts
     from haltline.broker import Broker
-    from haltline.calls import Running
+    from haltline.calls.admission import Doorman
+    from haltline.calls.attempts import Attempts
+    from haltline.calls.running import Running
     from haltline.parts import Parts
     from haltline.policy.model import Principal
     from haltline.policy.policy import Policy

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from haltline.calls.recovery import Unrecorded
     from haltline.policy_source import PolicySource
-    from haltline.recovery import Unrecorded
     from haltline.store.writer import Writer
 
 __all__ = ["Health"]

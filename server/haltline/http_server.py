@@ -18,7 +18,7 @@ from haltline.wire.http import Receive, Scope, Send, send_reply
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator, Mapping
 
-    from haltline.listeners import Listener
+    from haltline.setup.listeners import Listener
 
     Asgi = Callable[[Scope, Receive, Send], Awaitable[None]]
 
@@ -82,7 +82,7 @@ class Server(uvicorn.Server):
     def __init__(self, routes: Routes, listener: Listener) -> None:
         super().__init__(
             uvicorn.Config(
-                routes,  # type: ignore[arg-type]  # uvicorn's ASGI types are narrower than ASGI
+                routes,
                 lifespan="off",
                 http="httptools",
                 ws="none",

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from haltline.alerts.outbox import Outbox
     from haltline.audit import Audit
-    from haltline.calls import RunningCalls
+    from haltline.calls.running import RunningCalls
     from haltline.clock import Clock
     from haltline.halts import Halts
     from haltline.identity import Identity

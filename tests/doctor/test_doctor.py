@@ -16,9 +16,9 @@ from pathlib import Path
 import pytest
 
 from haltline.cli import main
-from haltline.doctor import machine, records
-from haltline.doctor.finding import Finding
-from haltline.starter import write_starter
+from haltline.setup.doctor import machine, records
+from haltline.setup.doctor.finding import Finding
+from haltline.setup.starter import write_starter
 from haltline.store.database import connect_writer
 from haltline.store.folder import DataFolder
 

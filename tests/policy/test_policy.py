@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-
 import pytest
 
 from haltline.policy.caps import CapLimit
@@ -172,18 +170,3 @@ def test_principals_that_differ_in_one_thing_are_never_confused(tmp_path):
     ):
         assert isinstance(policy.decide(call(), who(), Facts(), NOON_US), Allow)
         assert not isinstance(policy.decide(call(), who(**changes), Facts(), NOON_US), Allow)
-
-
-def test_a_decision_takes_microseconds(tmp_path):
-    policy = policy_from(
-        tmp_path, 'tiers: {t: {tools: ["*"], caps: {task: "50", day: "500", calls: 9}}}\ntools: {"*": {price: "1"}}'
-    )
-    one, principal, facts = call(), who(), Facts()
-    rounds = []
-    for _ in range(20):
-        begin = time.perf_counter()
-        for _ in range(100):
-            policy.decide(one, principal, facts, NOON_US)
-        rounds.append((time.perf_counter() - begin) / 100)
-    # The best round: what the machine does beside it is not the decision's.
-    assert min(rounds) < 50e-6

@@ -14,27 +14,26 @@ CLIENT = ROOT / "clients" / "haltline_client"
 
 LAYERS: tuple[tuple[str, ...], ...] = (
     # What knows nothing of the rest.
-    ("errors", "clock", "credentials", "redact", "stored_json", "references", "settings_file", "logs"),
+    ("errors", "clock", "credentials", "redact", "stored_json", "logs"),
     ("policy", "wire"),
     ("store",),
     # The parts: none knows another.
     ("identity", "ledger", "accounts", "audit", "audit_check", "checkpoints", "halts", "alerts", "upstreams", "signals"),
-    ("settings", "settings_upstreams", "listeners", "policy_source", "starter"),
+    ("policy_source",),
     # The path of a call, what an operator can do, and what both stand on.
-    (
-        "admission", "alarm", "attempts", "broker", "calls", "control", "control_tools", "dispatch", "facts", "health",
-        "parts", "records", "recovery", "refusals", "shapes", "standings",
-    ),
-    ("gateway", "control_mcp", "http_server"),
-    ("app", "first_start"),
-    ("commands", "demo", "doctor"),
+    ("parts", "facts", "standings", "alarm", "calls", "health", "broker", "control", "control_tools", "shapes"),
+    ("gateway", "control_mcp"),
+    ("setup",),
+    ("http_server",),
+    ("app",),
+    ("commands", "demo"),
     ("cli", "__main__"),
 )  # fmt: skip
 RANK = {name: rank for rank, layer in enumerate(LAYERS) for name in layer}
 PARTS = LAYERS[3]
 FAMILIES = ({"ledger", "accounts"}, {"audit", "audit_check", "checkpoints"})
 """One part in several files."""
-OF_A_CALL = {"broker", "admission", "dispatch", "records"}
+OF_A_CALL = {"broker", "calls"}
 OF_OPERATORS = {"control", "control_tools"}
 
 

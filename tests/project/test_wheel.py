@@ -48,7 +48,7 @@ def test_the_policies_travel_as_data(wheel):
 
 def test_data_that_the_packages_read_travels_too(wheel):
     names = set(wheel.namelist())
-    assert {"haltline/starter.yaml", "haltline/py.typed", "haltline_client/py.typed"} <= names
+    assert {"haltline/setup/starter.yaml", "haltline/py.typed", "haltline_client/py.typed"} <= names
     migrations = {file.name for file in (ROOT / "server/haltline/store/migrations").iterdir()}
     assert {f"haltline/store/migrations/{name}" for name in migrations} <= names
 

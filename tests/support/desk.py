@@ -14,12 +14,13 @@ from typing import Any
 import anyio
 import jsonschema_rs
 
-from haltline.admission import Doorman
 from haltline.alerts.outbox import Outbox
-from haltline.attempts import Attempts
 from haltline.audit import Audit
 from haltline.broker import Broker
-from haltline.calls import RunningCalls
+from haltline.calls.admission import Doorman
+from haltline.calls.attempts import Attempts
+from haltline.calls.recovery import Unrecorded
+from haltline.calls.running import RunningCalls
 from haltline.clock import Clock
 from haltline.control import Control
 from haltline.control_mcp import ControlFace
@@ -30,7 +31,6 @@ from haltline.identity import Identity
 from haltline.ledger import Hold, Ledger
 from haltline.parts import Parts
 from haltline.policy_source import PolicySource
-from haltline.recovery import Unrecorded
 from haltline.redact import Redactor
 from haltline.shapes import schema_of
 from haltline.store.database import connect_writer

@@ -9,7 +9,7 @@ from typing import Any
 import anyio
 
 from haltline.http_server import Routes, Server, bind
-from haltline.listeners import Listener
+from haltline.setup.listeners import Listener
 from haltline.wire.endpoint import Endpoint, Face
 from haltline.wire.guard import Guard
 from haltline.wire.sessions import SessionIds

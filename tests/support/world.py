@@ -10,11 +10,12 @@ from typing import Any
 
 import anyio
 
-from haltline.admission import Doorman
 from haltline.alerts.outbox import Outbox
 from haltline.audit import Audit
 from haltline.broker import Broker
-from haltline.calls import Running, RunningCalls
+from haltline.calls.admission import Doorman
+from haltline.calls.recovery import Unrecorded
+from haltline.calls.running import Running, RunningCalls
 from haltline.clock import Clock
 from haltline.halts import Halts
 from haltline.health import Health
@@ -22,7 +23,6 @@ from haltline.identity import Identity
 from haltline.ledger import Ledger
 from haltline.parts import Parts
 from haltline.policy_source import PolicySource
-from haltline.recovery import Unrecorded
 from haltline.redact import Redactor
 from haltline.store.database import connect_writer
 from haltline.store.reader import Reader

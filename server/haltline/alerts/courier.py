@@ -131,7 +131,7 @@ class Courier:
             return outcome
         except Exception as error:  # noqa: BLE001  # the boundary: a fault in a channel must not lose the alert
             fault = type(error).__name__
-            log.error("alert_channel_failed", channel=self.channel.name, error=fault)  # noqa: TRY400  # its text could hold an address
+            log.error("alert_channel_failed", channel=self.channel.name, error=fault)  # its text could hold an address
             return Later(f"the channel failed ({fault})")
         return None
 

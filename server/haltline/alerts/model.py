@@ -152,7 +152,7 @@ class Delivery:
     alert: Alert
 
 
-class Undelivered(Exception):  # noqa: N818  # a name for what happened, not for a fault of this program
+class Undelivered(Exception):  # a name for what happened, not for a fault of this program
     """A channel did not take it. `why` is for people: never a secret, never a URL."""
 
     def __init__(self, why: str) -> None:

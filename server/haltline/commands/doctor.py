@@ -11,10 +11,10 @@ from pathlib import Path
 
 import click
 
-from haltline.doctor import configuration, machine, records
-from haltline.doctor.finding import Finding
 from haltline.errors import ConfigError
-from haltline.settings import Settings, load_settings
+from haltline.setup.doctor import configuration, machine, records
+from haltline.setup.doctor.finding import Finding
+from haltline.setup.settings import Settings, load_settings
 from haltline_client.commands.desk import examples
 
 __all__ = ["command", "findings"]

@@ -15,7 +15,7 @@ __all__ = ["command"]
 @click.argument("folder", type=click.Path(path_type=Path, file_okay=False), default=Path())
 def command(folder: Path) -> None:
     """Write haltline.yaml and policies/ into FOLDER (the current one by default). Never overwrites a file."""
-    from haltline.starter import write_starter  # noqa: PLC0415 - the other commands must not pay for a YAML parser
+    from haltline.setup.starter import write_starter  # noqa: PLC0415 - the other commands must not pay for a YAML parser
 
     written = write_starter(folder)
     for file in written:

@@ -53,8 +53,8 @@ def command(
 
     from haltline.app import serve  # noqa: PLC0415 - see above
     from haltline.logs import configure  # noqa: PLC0415 - see above
-    from haltline.settings import load_settings  # noqa: PLC0415 - see above
-    from haltline.starter import write_starter  # noqa: PLC0415 - see above
+    from haltline.setup.settings import load_settings  # noqa: PLC0415 - see above
+    from haltline.setup.starter import write_starter  # noqa: PLC0415 - see above
 
     configure(log_level)
     if config is None and not os.environ.get("HALTLINE_CONFIG"):

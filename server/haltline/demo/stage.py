@@ -20,7 +20,7 @@ import httpx
 from haltline.demo.processes import Failed, code_path, first_line, last_words, python, ran, running
 from haltline.demo.receiver import Receiver, receiving
 from haltline.errors import ConfigError
-from haltline.starter import write_starter
+from haltline.setup.starter import write_starter
 from haltline.store.folder import write_private
 
 if TYPE_CHECKING:

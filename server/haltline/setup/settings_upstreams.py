@@ -18,8 +18,8 @@ from pydantic import ValidationError
 from haltline.errors import Problem
 from haltline.policy.complaints import problems_of
 from haltline.policy.yaml_text import Document
-from haltline.references import env_lines, header_lines
-from haltline.settings_file import HOST_KEYS, SYNONYMS, UpstreamEntry
+from haltline.setup.references import env_lines, header_lines
+from haltline.setup.settings_file import HOST_KEYS, SYNONYMS, UpstreamEntry
 from haltline.upstreams.model import UpstreamSpec
 
 __all__ = ["unpasted", "upstream_name", "upstream_specs", "web_address"]

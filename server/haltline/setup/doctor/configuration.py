@@ -13,11 +13,11 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from haltline.doctor.finding import Finding
 from haltline.errors import ConfigError
-from haltline.listeners import Listener, is_loopback
 from haltline.policy.policy import ToolDefaults, load_policy
-from haltline.settings import Settings
+from haltline.setup.doctor.finding import Finding
+from haltline.setup.listeners import Listener, is_loopback
+from haltline.setup.settings import Settings
 from haltline.upstreams.model import UpstreamSpec
 
 __all__ = ["listeners", "policy", "problems", "upstreams"]

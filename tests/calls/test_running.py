@@ -5,7 +5,7 @@ from __future__ import annotations
 import anyio
 import pytest
 
-from haltline.calls import RunningCalls, StoppedCall
+from haltline.calls.running import RunningCalls, StoppedCall
 from haltline.policy.model import Reason
 
 WHY = Reason("session.revoked", "revoked")

@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import structlog
 
-from haltline.calls import StoppedCall
+from haltline.calls.refusals import refusal
+from haltline.calls.running import StoppedCall
 from haltline.policy.model import Reason
-from haltline.refusals import refusal
 from haltline.upstreams.model import Caller, NotSent, OutcomeUnknown, UpstreamCall
 
 if TYPE_CHECKING:
-    from haltline.calls import Running
+    from haltline.calls.running import Running
     from haltline.policy.model import Principal
     from haltline.upstreams.model import Upstream
 

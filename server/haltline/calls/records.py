@@ -17,10 +17,10 @@ from haltline.policy.model import Halt
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from haltline.admission import Dead
-    from haltline.broker import Admitted, CallRequest
-    from haltline.calls import Running
-    from haltline.dispatch import Outcome
+    from haltline.calls.admission import Dead
+    from haltline.calls.call import Admitted, CallRequest
+    from haltline.calls.dispatch import Outcome
+    from haltline.calls.running import Running
     from haltline.ledger import Hold
     from haltline.parts import Parts
     from haltline.policy.model import Allow, Deny, Facts, Principal, Reason

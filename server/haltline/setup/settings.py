@@ -17,12 +17,12 @@ from pydantic import ValidationError
 
 from haltline.alerts.model import AlertSettings, WebhookSettings
 from haltline.errors import ConfigError, Problem
-from haltline.listeners import Listener, listener
 from haltline.policy.complaints import problems_of
 from haltline.policy.yaml_text import Document, parse_yaml
-from haltline.references import expanded, secret_text
-from haltline.settings_file import AlertsEntry, HaltlineFile
-from haltline.settings_upstreams import unpasted, upstream_specs, web_address
+from haltline.setup.listeners import Listener, listener
+from haltline.setup.references import expanded, secret_text
+from haltline.setup.settings_file import AlertsEntry, HaltlineFile
+from haltline.setup.settings_upstreams import unpasted, upstream_specs, web_address
 from haltline.upstreams.model import UpstreamSpec
 from haltline_client.discover import DATA_LINE
 

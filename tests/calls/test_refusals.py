@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from haltline.calls.refusals import META_KEY, refusal
 from haltline.policy.model import Reason
-from haltline.refusals import META_KEY, refusal
 
 
 def _text(answer):

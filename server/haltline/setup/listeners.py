@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 if TYPE_CHECKING:
-    from haltline.settings_file import ListenerEntry
+    from haltline.setup.settings_file import ListenerEntry
 
 __all__ = ["Listener", "is_loopback", "listener"]
 

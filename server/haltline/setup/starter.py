@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from haltline.errors import ConfigError, Problem
-from haltline.settings import CONFIG_NAME
+from haltline.setup.settings import CONFIG_NAME
 
 if TYPE_CHECKING:
     from importlib.resources.abc import Traversable
@@ -31,7 +31,7 @@ def write_starter(folder: Path) -> list[Path]:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         if not config.exists():
-            written.append(_write(config, resources.files("haltline") / "starter.yaml"))
+            written.append(_write(config, resources.files("haltline.setup") / "starter.yaml"))
         if not policies.is_dir() or not any(policies.rglob("*.yaml")):
             written += _copy(shipped_policies(), policies)
     except OSError as error:

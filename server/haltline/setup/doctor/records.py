@@ -17,8 +17,8 @@ from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
-from haltline.doctor.finding import Finding
 from haltline.errors import StoreError
+from haltline.setup.doctor.finding import Finding
 from haltline.store.database import connect_reader, migrations
 
 __all__ = ["database", "folder", "keys", "newest_event_us", "space", "storage"]

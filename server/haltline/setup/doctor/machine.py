@@ -8,7 +8,7 @@ import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime
 
-from haltline.doctor.finding import Finding
+from haltline.setup.doctor.finding import Finding
 
 __all__ = ["clock", "python", "sqlite", "wal_reset_bug"]
 

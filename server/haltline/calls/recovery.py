@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 import anyio
 import structlog
 
-from haltline import records
 from haltline.audit import Kind
+from haltline.calls import records
 from haltline.errors import HaltlineError, StoreUnavailable
 
 if TYPE_CHECKING:

@@ -1,0 +1,57 @@
+"""One call in the broker's words: as a face hands it over, and once it is admitted."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from haltline.calls.running import Running
+    from haltline.policy.model import Allow, Principal
+    from haltline.upstreams.catalog import Tool
+
+__all__ = ["Admitted", "CallRequest", "NoSuchTool"]
+
+
+class CallRequest(Protocol):
+    """One `tools/call` as a face hands it over."""
+
+    token: str | None
+    session_key: str
+    source: str
+    params: Mapping[str, Any]
+    """The raw object that travels on, but for the tool's name."""
+
+    @property
+    def tool(self) -> str: ...
+    @property
+    def arguments(self) -> Mapping[str, Any]: ...
+    def attach(self, running: Running) -> None:
+        """Let the caller cancel it, and withhold its notifications once it is stopped."""
+
+    def notify(self, message: dict[str, Any]) -> None: ...
+    async def drain(self) -> None:
+        """Wait until the notifications so far are written."""
+
+    async def respond(self, answer: dict[str, Any]) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class NoSuchTool:
+    """A name that no upstream has: the one refusal that is a protocol error (R22)."""
+
+    tool: str
+
+
+@dataclass(frozen=True, slots=True)
+class Admitted:
+    """A call that may go out: its hold and its event are committed."""
+
+    who: Principal
+    tool: Tool
+    allow: Allow
+    policy_version: str
+    admitted_us: int
+    doubt_charges_after_s: float

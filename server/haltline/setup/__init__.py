@@ -1,0 +1,1 @@
+"""Everything before the broker runs: settings and their files, listeners, the first start, and the doctor."""
