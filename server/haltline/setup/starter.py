@@ -45,7 +45,7 @@ def shipped_policies() -> Traversable:
     inside = resources.files("haltline") / _IN_PACKAGE
     if inside.is_dir():
         return inside
-    checkout = Path(__file__).parents[2] / _IN_CHECKOUT
+    checkout = Path(__file__).parents[3] / _IN_CHECKOUT
     if checkout.is_dir():
         return checkout
     raise ConfigError("this installation of haltline has no policies in it; install it again")
