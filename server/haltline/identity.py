@@ -9,20 +9,18 @@ import hmac
 import re
 import secrets
 from dataclasses import dataclass
-from functools import lru_cache
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import orjson
 
 from haltline.credentials import CredentialClass, Presented, issue, keyed_hash, parse
 from haltline.errors import Conflict, NotFound, RequestError
-from haltline.policy.caps import caps_from_json, caps_to_json
-from haltline.policy.hours import hours_from_json, hours_to_json
+from haltline.identity_rows import AGENT, SESSION, AgentRow, OperatorRow, SessionRow, agent_of, json_of, session_of
+from haltline.policy.caps import caps_to_json
+from haltline.policy.hours import hours_to_json
 from haltline.policy.model import NO_CAPS, Caps, Hours, Principal
 
 if TYPE_CHECKING:
-    import sqlite3
-
     from haltline.store.writer import Tx
 
 __all__ = ["AgentRow", "Identity", "OperatorRow", "SessionRow", "Unknown", "new_id"]
@@ -35,47 +33,6 @@ _LIFE: dict[tuple[str, str], str] = {("active", "revoke"): "revoked", ("revoked"
 def new_id(kind: str) -> str:
     """`agt_…`, `ses_…`, `call_…`: 96 random bits, so that ids cannot be guessed from one another."""
     return f"{kind}_{secrets.token_hex(12)}"
-
-
-@dataclass(frozen=True, slots=True)
-class AgentRow:
-    id: str
-    handle: str
-    tier: str
-    owner: str
-    scopes: tuple[str, ...]
-    hours: Hours | None
-    caps: Caps
-    state: Literal["active", "revoked"]
-    created_us: int
-
-
-@dataclass(frozen=True, slots=True)
-class SessionRow:
-    id: str
-    agent_id: str
-    task: str
-    tools: tuple[str, ...] | None
-    caps: Caps
-    state: Literal["open", "revoked"]
-    opened_by: str
-    opened_us: int
-    expires_us: int
-    ended_us: int | None
-
-    def life(self, now_us: int) -> Literal["open", "revoked", "expired"]:
-        """Expiry is read from the clock, never written, so that a stopped broker changes nothing."""
-        if self.state == "revoked":
-            return "revoked"
-        return "open" if now_us < self.expires_us else "expired"
-
-
-@dataclass(frozen=True, slots=True)
-class OperatorRow:
-    name: str
-    cls: Literal["person", "local"]
-    state: Literal["active", "revoked"]
-    created_us: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,34 +128,34 @@ class Identity:
                 tier,
                 owner,
                 orjson.dumps(scopes).decode(),
-                None if hours is None else _json(hours_to_json(hours)),
-                _json(caps_to_json(caps)),
+                None if hours is None else json_of(hours_to_json(hours)),
+                json_of(caps_to_json(caps)),
                 tx.now_us,
             ),
         )
         return agent
 
     def agent(self, tx: Tx, handle: str) -> AgentRow:
-        row = tx.execute(f"{_AGENT} WHERE handle = ?", (handle,)).fetchone()
+        row = tx.execute(f"{AGENT} WHERE handle = ?", (handle,)).fetchone()
         if row is None:
             raise NotFound(f"there is no agent {handle!r}; haltline agents list shows them")
-        return _agent(row)
+        return agent_of(row)
 
     def agents(self, tx: Tx) -> list[tuple[AgentRow, int]]:
         """Every agent by handle, each with how many sessions it has open."""
-        columns = _AGENT.removeprefix("SELECT ").removesuffix(" FROM agents")
+        columns = AGENT.removeprefix("SELECT ").removesuffix(" FROM agents")
         rows = tx.execute(
             f"SELECT (SELECT count(*) FROM sessions WHERE agent_id = agents.id AND sessions.state = 'open'"  # noqa: S608 - constant text
             f" AND expires_us > ?), {columns} FROM agents ORDER BY handle",
             (tx.now_us,),
         )
-        return [(_agent(row), sessions_open) for sessions_open, *row in rows]
+        return [(agent_of(row), sessions_open) for sessions_open, *row in rows]
 
     def agent_by_id(self, tx: Tx, agent_id: str) -> AgentRow:
-        row = tx.execute(f"{_AGENT} WHERE id = ?", (agent_id,)).fetchone()
+        row = tx.execute(f"{AGENT} WHERE id = ?", (agent_id,)).fetchone()
         if row is None:
             raise NotFound(f"there is no agent with the id {agent_id!r}")
-        return _agent(row)
+        return agent_of(row)
 
     def issue_agent_credential(self, tx: Tx, agent: AgentRow) -> str:
         """A permanent host's credential (R24); the ones before it end, so that there is one to know of."""
@@ -262,7 +219,7 @@ class Identity:
                 agent.id,
                 task,
                 None if tools is None else orjson.dumps(tools).decode(),
-                _json(caps_to_json(caps)),
+                json_of(caps_to_json(caps)),
                 opened_by,
                 tx.now_us,
                 expires_us,
@@ -280,20 +237,20 @@ class Identity:
         """The open session that this agent credential continues (R24), marked as used now; None: open a new one."""
         row = tx.execute(
             # The newest alone, alive or not: the older ones of a credential are many after a year, and all are over.
-            f"{_SESSION} WHERE id = (SELECT id FROM sessions WHERE auto_credential = ? AND auto_key = ?"  # noqa: S608 - constant text
+            f"{SESSION} WHERE id = (SELECT id FROM sessions WHERE auto_credential = ? AND auto_key = ?"  # noqa: S608 - constant text
             " ORDER BY opened_us DESC, rowid DESC LIMIT 1) AND state = 'open' AND expires_us > ? AND last_used_us > ?",
             (credential.id, key, tx.now_us, tx.now_us - int(idle_s * 1_000_000)),
         ).fetchone()
         if row is None:
             return None
         tx.execute("UPDATE sessions SET last_used_us = ? WHERE id = ?", (tx.now_us, row[0]))
-        return _session(row)
+        return session_of(row)
 
     def session(self, tx: Tx, session_id: str) -> SessionRow:
-        row = tx.execute(f"{_SESSION} WHERE id = ?", (session_id,)).fetchone()
+        row = tx.execute(f"{SESSION} WHERE id = ?", (session_id,)).fetchone()
         if row is None:
             raise NotFound(f"there is no session {session_id!r}; haltline sessions list shows them")
-        return _session(row)
+        return session_of(row)
 
     def sessions(self, tx: Tx, *, agent_id: str | None, all_states: bool, most: int) -> list[SessionRow]:
         """The newest sessions first, at most `most`: of one agent or of all, those that ended only with `all_states`."""
@@ -301,11 +258,11 @@ class Identity:
         given = () if agent_id is None else (agent_id,)
         if all_states:
             where = f" WHERE {whose}" if agent_id is not None else ""
-            rows = tx.execute(f"{_SESSION}{where} ORDER BY rowid DESC LIMIT ?", (*given, most))
+            rows = tx.execute(f"{SESSION}{where} ORDER BY rowid DESC LIMIT ?", (*given, most))
         else:
             open_ones = f" WHERE {whose} AND state = 'open' AND expires_us > ? ORDER BY opened_us DESC, id LIMIT ?"
-            rows = tx.execute(f"{_SESSION}{open_ones}", (*given, tx.now_us, most))
-        return [_session(row) for row in rows]
+            rows = tx.execute(f"{SESSION}{open_ones}", (*given, tx.now_us, most))
+        return [session_of(row) for row in rows]
 
     def revoke_session(self, tx: Tx, session_id: str) -> None:
         tx.execute(
@@ -392,46 +349,3 @@ class Identity:
 
     def _end_operator_credentials(self, tx: Tx, name: str) -> None:
         tx.execute("UPDATE credentials SET revoked_us = ? WHERE operator = ? AND revoked_us IS NULL", (tx.now_us, name))
-
-
-_AGENT = "SELECT id, handle, tier, owner, scopes, hours, caps, state, created_us FROM agents"
-_SESSION = "SELECT id, agent_id, task, tools, caps, state, opened_by, opened_us, expires_us, ended_us FROM sessions"
-
-
-def _json(value: object) -> str:
-    return orjson.dumps(value, option=orjson.OPT_SORT_KEYS).decode()
-
-
-@lru_cache(maxsize=4096)
-def _caps(text: str) -> Caps:
-    return caps_from_json(orjson.loads(text))
-
-
-@lru_cache(maxsize=4096)
-def _hours(text: str) -> Hours:
-    return hours_from_json(orjson.loads(text))
-
-
-@lru_cache(maxsize=4096)
-def _names(text: str) -> tuple[str, ...]:
-    return tuple(orjson.loads(text))
-
-
-def _agent(row: sqlite3.Row | tuple[Any, ...]) -> AgentRow:
-    identifier, handle, tier, owner, scopes, hours, caps, state, created_us = row
-    return AgentRow(
-        identifier,
-        handle,
-        tier,
-        owner,
-        _names(scopes),
-        None if hours is None else _hours(hours),
-        _caps(caps),
-        state,
-        created_us,
-    )
-
-
-def _session(row: sqlite3.Row | tuple[Any, ...]) -> SessionRow:
-    identifier, agent_id, task, tools, caps, *rest = row
-    return SessionRow(identifier, agent_id, task, None if tools is None else _names(tools), _caps(caps), *rest)
