@@ -51,6 +51,7 @@ def test_anything_else_is_malformed_and_no_error(text: str) -> None:
         "hl_s_" + "é" * 12 + "_" + "0" * 49, "hl_s_" + "٣" * 12 + "_" + "٣" * 49, "\x00" + TOKEN, "' OR 1=1 --",
         "a" * 1_000_000,
     ],
+    ids=[f"miss {number}" for number in range(19)],
 )  # fmt: skip
 def test_near_misses_are_malformed(text: str) -> None:
     assert parse(text) is None

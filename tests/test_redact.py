@@ -75,7 +75,7 @@ SHAPES = [
 
 
 @pytest.mark.promise("P9")
-@pytest.mark.parametrize("token", SHAPES)
+@pytest.mark.parametrize("token", SHAPES, ids=[f"shape {number}" for number in range(len(SHAPES))])
 def test_what_looks_like_a_known_token_goes_wherever_it_stands(token: str) -> None:
     for text in (token, f"before {token} after", f"({token})", f"a={token}&b=c", f"https://host/{token}/x"):
         assert token not in REDACTOR.text(text)
