@@ -292,9 +292,8 @@ class Writer:
     def _watch_wal(self) -> None:
         before, self.wal_bytes = self.wal_bytes, _size(self._wal)
         if before < WAL_ALARM_BYTES <= self.wal_bytes:
-            log.error(
-                "wal_grows", bytes=self.wal_bytes, advice="a reader holds it open; end long audit queries or copies"
-            )
+            advice = "a reader holds it open, such as a long audit query or a copy, or one transaction was this large"
+            log.error("wal_grows", bytes=self.wal_bytes, advice=advice)
 
 
 def _store_is_broken(error: BaseException) -> bool:
