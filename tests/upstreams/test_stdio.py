@@ -191,7 +191,7 @@ async def test_cancelling_tells_the_program_and_leaves_it_running(tool: StdioUps
         tasks.cancel_scope.cancel()
     assert time.monotonic() - began < 0.1
     assert await pid_of(tool) == mine
-    session = tool._slots[key_of("agent", ANN)].session
+    session = tool._slots[(*key_of("agent", ANN), "")].session
     assert session is not None
     assert session.child is not None
     with anyio.fail_after(2):
@@ -440,4 +440,4 @@ async def test_a_broker_that_is_killed_leaves_no_stubborn_program_behind() -> No
 async def test_the_broker_lists_with_a_process_of_its_own(tool: StdioUpstream) -> None:
     await tool.list_tools()
     await tool.forget(ANN, session_only=False)
-    assert OWN in tool._slots
+    assert (*OWN, "") in tool._slots

@@ -112,6 +112,8 @@ class ToolCall:
     upstream: str
     arguments: Mapping[str, Any]
     input_schema: Mapping[str, Any] | None = None
+    free: bool = False
+    """Prompts, resources and completions are free unless priced; a tool without a price is refused (R25, R6)."""
 
 
 @dataclass(frozen=True, slots=True)

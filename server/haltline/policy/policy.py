@@ -7,7 +7,7 @@ reads files; keeping an old policy when a new one is broken is `policy_source`'s
 from __future__ import annotations
 
 import hashlib
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Literal
 
@@ -20,7 +20,7 @@ from haltline.policy.grant import Rulebook
 from haltline.policy.hours import day_bounds
 from haltline.policy.rules import Asked
 from haltline.policy.schemas import InputSchemas
-from haltline.policy.terms import Price, TermsTable, ToolDefaults
+from haltline.policy.terms import Price, Terms, TermsTable, ToolDefaults
 from haltline.policy.tiers import Tier, compile_scope, compile_tier
 
 if TYPE_CHECKING:
@@ -32,6 +32,9 @@ if TYPE_CHECKING:
     from haltline.policy.model import Decision, Facts, Principal, ToolCall
 
 __all__ = ["CapLimit", "Explained", "Policy", "Price", "RuleSaid", "Tier", "ToolDefaults", "load_policy"]
+
+_FREE = Price(0, "0.00", "rule R25", "prompts and resources")
+"""The price of what needs no price entry."""
 
 _DOUBT_CHARGES_AFTER_S = 86_400.0
 _MOST_REMEMBERED = 4096
@@ -71,13 +74,17 @@ class Policy:
 
     def decide(self, call: ToolCall, who: Principal, facts: Facts, now_us: int) -> Decision:
         """Whether this call may go, and what it holds. An exception must end in a Deny `policy.error` at the caller."""
-        terms = self._terms.of(call.tool, call.upstream)
+        terms = self._terms_of(call)
         return decide(self._grant(who), Asked(call, who, facts, now_us, terms))
 
     def explain(self, call: ToolCall, who: Principal, facts: Facts, now_us: int) -> Explained:
         """The same decision with what every rule said. Nothing is held, nothing stops."""
-        terms = self._terms.of(call.tool, call.upstream)
+        terms = self._terms_of(call)
         return explain(self._grant(who), Asked(call, who, facts, now_us, terms))
+
+    def _terms_of(self, call: ToolCall) -> Terms:
+        terms = self._terms.of(call.tool, call.upstream)
+        return replace(terms, price=_FREE, said=_FREE.said) if call.free and terms.price is None else terms
 
     def grants(self, who: Principal, tool: str, upstream: str) -> bool:
         """Whether `tools/list` shows this tool: exactly where a call of it would not be refused as `scope.tool`."""

@@ -27,8 +27,17 @@ from haltline.upstreams.http_reply import Reply
 from haltline.upstreams.http_watch import watch_list
 from haltline.upstreams.isolation import OWN, Key, key_of
 from haltline.upstreams.listing import all_tools
-from haltline.upstreams.messages import CLIENT_INFO, LIST_CHANGED, progress_token, reply_to
-from haltline.upstreams.model import Caller, NotSent, OutcomeUnknown, UpstreamCall, UpstreamError, UpstreamSpec
+from haltline.upstreams.messages import CLIENT_INFO, LIST_CHANGED, answer_to, progress_token, reply_to
+from haltline.upstreams.model import (
+    NOBODY,
+    Caller,
+    NotSent,
+    OutcomeUnknown,
+    Peer,
+    UpstreamCall,
+    UpstreamError,
+    UpstreamSpec,
+)
 from haltline.upstreams.places import Places
 
 __all__ = ["HttpUpstream"]
@@ -56,10 +65,15 @@ class HttpUpstream:
         self._background: set[asyncio.Task[None]] = set()
         self._changed: Callable[[], None] = lambda: None
         self._watching: asyncio.Task[None] | None = None
+        self._discovered: Mapping[str, Any] = {}
 
     @property
     def spec(self) -> UpstreamSpec:
         return self._spec
+
+    @property
+    def capabilities(self) -> Mapping[str, Any]:
+        return self._discovered if self._modern is not None else self._handshakes.capabilities
 
     def watch(self, changed: Callable[[], None]) -> None:
         self._changed = changed
@@ -81,12 +95,11 @@ class HttpUpstream:
 
     async def call(self, call: UpstreamCall) -> dict[str, Any]:
         deadline = asyncio.get_running_loop().time() + call.deadline_s
-        key = key_of(self._spec.isolation, call.caller)
         async with self._places.held(call.caller.agent_id, deadline):
-            speaker = await self._speaker(key, deadline)
+            speaker = await self._speaker(key_of(self._spec.isolation, call.caller), deadline, call.peer)
             answer = await self._send(speaker, call, deadline)
             if answer is None:
-                answer = await self._send_again(key, call, deadline)
+                answer = await self._send_again(call, deadline)
         if isinstance(speaker, Modern) and answer.get("error", {}).get("code") == _HEADER_MISMATCH:
             self._changed()  # a schema with other headers than those that were listed
         return answer
@@ -105,8 +118,8 @@ class HttpUpstream:
     async def _send(self, speaker: Speaker, call: UpstreamCall, deadline: float) -> dict[str, Any] | None:
         """One attempt. None: the upstream does not know the session, so it did not run."""
         identifier = next(self._ids)
-        headers, body = speaker.request(identifier, "tools/call", call.params)
-        hear = partial(self._hear, speaker, progress_token(call.params), call.on_notification)
+        headers, body = speaker.request(identifier, call.method, call.params, call.peer)
+        hear = partial(self._hear, speaker, call)
         reply = Reply(self._spec.name, identifier, self._spec.max_result_bytes, hear)
         overdue = (deadline, faults.overdue(self._spec.name, call.deadline_s))
         sent = False
@@ -132,51 +145,53 @@ class HttpUpstream:
                 self._changed()  # it may have become another version; listing finds out
             raise
 
-    async def _send_again(self, key: Key, call: UpstreamCall, deadline: float) -> dict[str, Any]:
+    async def _send_again(self, call: UpstreamCall, deadline: float) -> dict[str, Any]:
+        key = key_of(self._spec.isolation, call.caller)
         gone = OutcomeUnknown("upstream.lost", f"{self._spec.name} forgot the session in which it was called")
         try:
-            answer = await self._send(await self._speaker(key, deadline), call, deadline)
+            answer = await self._send(await self._speaker(key, deadline, call.peer), call, deadline)
         except NotSent as error:
             raise gone from error  # of the first attempt bytes left
         if answer is None:
             raise gone
         return answer
 
-    def _hear(
-        self,
-        speaker: Speaker,
-        token: int | str | None,
-        on_notification: Callable[[dict[str, Any]], None],
-        message: dict[str, Any],
-    ) -> None:
+    def _hear(self, speaker: Speaker, call: UpstreamCall, message: dict[str, Any]) -> None:
         """One message that came beside an answer."""
         method = message["method"]
         if "id" in message:
             if isinstance(speaker, Handshake):
-                self._later(self._line.tell(speaker.headers, reply_to(message)))
+                self._later(self._ask_client(speaker, call, message))
         elif method in _NOT_OF_A_CALL:
             if method == LIST_CHANGED:
                 self._changed()
-        elif method != "notifications/progress" or _same(token, message):
-            on_notification(message)
+        elif method != "notifications/progress" or _same(progress_token(call.params), message):
+            call.on_notification(message)
+
+    async def _ask_client(self, speaker: Handshake, call: UpstreamCall, message: dict[str, Any]) -> None:
+        """What the upstream asks in the middle of a call goes to that call's client, and its answer back."""
+        if message["method"] == "ping" or call.peer.ask is None:
+            await self._line.tell(speaker.headers, reply_to(message))
+        else:
+            await self._line.tell(speaker.headers, answer_to(message, await call.peer.ask(message)))
 
     def _call_off(self, speaker: Speaker, identifier: int) -> None:
         """In the newer era closing the stream says it; in the handshake era a notification does."""
         if isinstance(speaker, Handshake):
             self._later(self._line.tell(speaker.headers, speaker.cancelled(identifier)))
 
-    async def _speaker(self, key: Key, deadline: float) -> Speaker:
+    async def _speaker(self, key: Key, deadline: float, peer: Peer = NOBODY) -> Speaker:
         """Whoever can write the request, the era known and the session open. Raises NotSent: nothing of the call left."""
         if self._era_known and self._modern is not None:
             return self._modern
         if self._era_known:
-            found = self._handshakes.open_one(key)
+            found = self._handshakes.open_one(key, peer)
             if found is not None:
                 return found
         try:
             async with asyncio.timeout_at(deadline):
                 await self._find_era()
-                return self._modern or await self._handshakes.get(key)
+                return self._modern or await self._handshakes.get(key, peer)
         except TimeoutError as error:
             raise faults.too_late_to_send(self._spec.name) from error
         except OutcomeUnknown as error:
@@ -196,7 +211,9 @@ class HttpUpstream:
             answer = await self._line.ask(headers, body, 0)
         except OutcomeUnknown:
             return False  # whatever is wrong with it, the handshake finds it too, and says so
-        versions = answer.get("result", {}).get("supportedVersions")
+        result = answer.get("result", {})
+        self._discovered = _mapping(result.get("capabilities"))
+        versions = result.get("supportedVersions")
         return isinstance(versions, list) and MODERN_VERSION in versions
 
     async def _ask_own(self, speaker: Speaker, deadline: float, params: Mapping[str, Any]) -> dict[str, Any]:
@@ -217,6 +234,10 @@ class HttpUpstream:
         task = asyncio.create_task(work)
         self._background.add(task)
         task.add_done_callback(self._background.discard)
+
+
+def _mapping(value: Any) -> Mapping[str, Any]:
+    return value if isinstance(value, dict) else {}
 
 
 def _same(token: int | str | None, message: Mapping[str, Any]) -> bool:

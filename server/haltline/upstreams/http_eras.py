@@ -11,12 +11,17 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from haltline.upstreams.messages import dumps, for_handshake, notification, request
+from haltline.upstreams.model import NOBODY, Peer
 
 __all__ = ["MODERN_VERSION", "Handshake", "Modern", "Speaker", "param_header_map"]
 
 MODERN_VERSION = "2026-07-28"
 _VERSION_KEY = "io.modelcontextprotocol/protocolVersion"
 _CAPABILITIES_KEY = "io.modelcontextprotocol/clientCapabilities"
+_INFO_KEY = "io.modelcontextprotocol/clientInfo"
+_LOG_LEVEL_KEY = "io.modelcontextprotocol/logLevel"
+_NAMED = {"prompts/get": "name", "resources/read": "uri"}
+"""Methods beside tools/call whose `Mcp-Name` mirrors a parameter."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,25 +30,33 @@ class Modern:
 
     param_headers: Mapping[str, Mapping[tuple[str, ...], str]] = field(default_factory=dict)
 
-    def request(self, identifier: int, method: str, params: Mapping[str, Any]) -> tuple[dict[str, str], bytes]:
-        """Headers and body. What a caller said about itself in `_meta` stays, but for what only the broker can promise."""
+    def request(
+        self, identifier: int, method: str, params: Mapping[str, Any], peer: Peer = NOBODY
+    ) -> tuple[dict[str, str], bytes]:
+        """Headers and body. The upstream meets the agent's client: its capabilities, its name, its log level."""
         meta = params.get("_meta")
         kept = meta if isinstance(meta, dict) else {}
-        stamped = {**kept, _VERSION_KEY: MODERN_VERSION, _CAPABILITIES_KEY: {}}
+        stamped = {**kept, _VERSION_KEY: MODERN_VERSION, _CAPABILITIES_KEY: dict(peer.capabilities)}
+        if peer.info is not None:
+            stamped.setdefault(_INFO_KEY, peer.info)
+        if peer.log_level is not None:
+            stamped.setdefault(_LOG_LEVEL_KEY, peer.log_level)
         headers = {"MCP-Protocol-Version": MODERN_VERSION, "Mcp-Method": method}
         if method == "tools/call":
             headers |= self._tool_headers(params)
+        elif method in _NAMED:
+            headers["Mcp-Name"] = _header_value(str(params.get(_NAMED[method])))
         return headers, request(identifier, method, {**params, "_meta": stamped})
 
     def _tool_headers(self, params: Mapping[str, Any]) -> dict[str, str]:
         name, arguments = str(params.get("name")), params.get("arguments")
         wanted = self.param_headers.get(name)
-        if not wanted and name.isascii() and name.isprintable() and name == name.strip() and name[:2] != "=?":
-            return {"Mcp-Name": name}
-        from mcp.shared.inbound import encode_header_value, mcp_param_headers  # noqa: PLC0415 - slow to import, rare
+        if not wanted:
+            return {"Mcp-Name": _header_value(name)}
+        from mcp.shared.inbound import mcp_param_headers  # noqa: PLC0415 - slow to import, rare
 
-        mirrored = mcp_param_headers(wanted or {}, arguments) if isinstance(arguments, Mapping) else {}
-        return {"Mcp-Name": encode_header_value(name), **mirrored}
+        mirrored = mcp_param_headers(wanted, arguments) if isinstance(arguments, Mapping) else {}
+        return {"Mcp-Name": _header_value(name), **mirrored}
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -58,7 +71,10 @@ class Handshake:
         mine = {"MCP-Protocol-Version": self.version}
         return mine if self.session_id is None else {**mine, "Mcp-Session-Id": self.session_id}
 
-    def request(self, identifier: int, method: str, params: Mapping[str, Any]) -> tuple[dict[str, str], bytes]:
+    def request(
+        self, identifier: int, method: str, params: Mapping[str, Any], peer: Peer = NOBODY
+    ) -> tuple[dict[str, str], bytes]:
+        del peer  # it was introduced at `initialize`
         return self.headers, request(identifier, method, for_handshake(params))
 
     def cancelled(self, identifier: int) -> bytes:
@@ -66,6 +82,14 @@ class Handshake:
 
 
 Speaker = Modern | Handshake
+
+
+def _header_value(text: str) -> str:
+    if text.isascii() and text.isprintable() and text == text.strip() and text[:2] != "=?":
+        return text
+    from mcp.shared.inbound import encode_header_value  # noqa: PLC0415 - slow to import, rare
+
+    return encode_header_value(text)
 
 
 def param_header_map(tools: list[Any]) -> dict[str, dict[tuple[str, ...], str]]:

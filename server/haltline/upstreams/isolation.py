@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from haltline.upstreams.model import Caller, Isolation
+import hashlib
 
-__all__ = ["OWN", "Key", "for_caller_alone", "key_of"]
+from haltline.upstreams.messages import dumps
+from haltline.upstreams.model import Caller, Isolation, Peer
+
+__all__ = ["OWN", "Key", "for_caller_alone", "introduction", "key_of"]
 
 Key = tuple[str, str]
 """(agent id or "", session id or "")."""
@@ -24,3 +27,10 @@ def for_caller_alone(key: Key, caller: Caller, *, session_only: bool) -> bool:
     if not agent_id or agent_id != caller.agent_id:
         return False
     return session_id == caller.session_id if session_only else True
+
+
+def introduction(peer: Peer) -> str:
+    """What a client said of itself, as one word that is equal for those who said the same."""
+    if not peer.capabilities and peer.info is None:
+        return ""
+    return hashlib.sha256(dumps([peer.capabilities, peer.info])).hexdigest()[:16]

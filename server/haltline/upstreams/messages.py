@@ -25,6 +25,7 @@ __all__ = [
     "METHOD_NOT_FOUND",
     "BadMessage",
     "answer_in",
+    "answer_to",
     "dumps",
     "for_handshake",
     "initialize_params",
@@ -107,8 +108,20 @@ def reply_to(message: Mapping[str, Any]) -> bytes:
     return dumps({**head, "error": {"code": METHOD_NOT_FOUND, "message": "Method not found"}})
 
 
-def initialize_params() -> dict[str, Any]:
-    return {"protocolVersion": HANDSHAKE_VERSION, "capabilities": {}, "clientInfo": CLIENT_INFO}
+def initialize_params(
+    capabilities: Mapping[str, Any] | None = None, info: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """What the agent's own client said of itself, so that the upstream meets it and not the broker."""
+    return {
+        "protocolVersion": HANDSHAKE_VERSION,
+        "capabilities": dict(capabilities or {}),
+        "clientInfo": dict(info or CLIENT_INFO),
+    }
+
+
+def answer_to(message: Mapping[str, Any], answer: Mapping[str, Any]) -> bytes:
+    """A client's answer to what an upstream asked."""
+    return dumps({"jsonrpc": "2.0", "id": message["id"], **answer})
 
 
 def for_handshake(params: Mapping[str, Any]) -> dict[str, Any]:

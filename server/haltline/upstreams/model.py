@@ -6,15 +6,17 @@ have run, so the hold stays in doubt). Anything the upstream answered in valid J
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
 __all__ = [
+    "NOBODY",
     "Caller",
     "Isolation",
     "NotSent",
     "OutcomeUnknown",
+    "Peer",
     "Upstream",
     "UpstreamCall",
     "UpstreamError",
@@ -79,8 +81,26 @@ class Caller:
 
 
 @dataclass(frozen=True, slots=True)
+class Peer:
+    """The agent's client, as an upstream may know it: what it can do, who it says it is, and how to ask it something.
+
+    `capabilities` and `info` are as it declared them. `ask` sends a server-to-client request (elicitation, sampling,
+    roots) and returns `{"result": …}` or `{"error": …}`; None where it takes none.
+    """
+
+    capabilities: Mapping[str, Any] = field(default_factory=dict)
+    info: Mapping[str, Any] | None = None
+    log_level: str | None = None
+    ask: Callable[[dict[str, Any]], Awaitable[dict[str, Any]]] | None = None
+
+
+NOBODY = Peer()
+"""A client that can do nothing and says nothing of itself."""
+
+
+@dataclass(frozen=True, slots=True)
 class UpstreamCall:
-    """One `tools/call` on its way out.
+    """One request on its way out: `tools/call`, or any other method.
 
     `params` is the raw object that travels on (name already the upstream's own). `before_send` is called synchronously
     immediately before the first byte leaves and may raise to stop it (R17): then its exception propagates and the call
@@ -96,6 +116,8 @@ class UpstreamCall:
     """From the moment it is handed over: waiting for a place, connecting and starting a program count."""
     before_send: Callable[[], None]
     on_notification: Callable[[dict[str, Any]], None]
+    method: str = "tools/call"
+    peer: Peer = NOBODY
 
 
 class Upstream(Protocol):
@@ -103,6 +125,10 @@ class Upstream(Protocol):
 
     @property
     def spec(self) -> UpstreamSpec: ...
+
+    @property
+    def capabilities(self) -> Mapping[str, Any]:
+        """What it said it offers beside tools, as it said it; empty until it was asked."""
 
     def watch(self, changed: Callable[[], None]) -> None:
         """`changed` is called when the list of tools may have changed, or the upstream came or went. One watcher."""

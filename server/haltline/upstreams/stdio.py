@@ -7,20 +7,23 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 from haltline.upstreams import faults
-from haltline.upstreams.isolation import OWN, Key, for_caller_alone, key_of
+from haltline.upstreams.isolation import OWN, for_caller_alone, introduction, key_of
 from haltline.upstreams.listing import all_tools
-from haltline.upstreams.model import Caller, NotSent, UpstreamCall, UpstreamSpec
+from haltline.upstreams.model import NOBODY, Caller, NotSent, Peer, UpstreamCall, UpstreamSpec
 from haltline.upstreams.places import Places
 from haltline.upstreams.stdio_session import StdioSession, open_session
 
 __all__ = ["MAX_PROCESSES", "StdioUpstream"]
 
+SlotKey = tuple[str, str, str]
+"""An isolation key, and what the client said of itself."""
+_OWN_SLOT: SlotKey = (*OWN, "")
 MAX_PROCESSES = 128
 """Of one upstream. For another one the process that was idle longest is ended."""
 START_TIMES = 3.0
@@ -43,21 +46,27 @@ class StdioUpstream:
     def __init__(self, spec: UpstreamSpec) -> None:
         self._spec = spec
         self._places = Places(spec.name, spec.max_concurrent)
-        self._slots: OrderedDict[Key, _Slot] = OrderedDict()
+        self._slots: OrderedDict[SlotKey, _Slot] = OrderedDict()
         self._changed: Callable[[], None] = lambda: None
         self._closed = False
         self._background: set[asyncio.Task[None]] = set()
+        self._offered: Mapping[str, Any] = {}
 
     @property
     def spec(self) -> UpstreamSpec:
         return self._spec
+
+    @property
+    def capabilities(self) -> Mapping[str, Any]:
+        return self._offered
 
     def watch(self, changed: Callable[[], None]) -> None:
         self._changed = changed
 
     async def list_tools(self) -> list[Any]:
         deadline = asyncio.get_running_loop().time() + self._spec.timeout_s
-        session = await self._session(OWN, deadline)
+        session = await self._session(_OWN_SLOT, deadline, NOBODY)
+        self._offered = session.capabilities
         try:
             async with asyncio.timeout_at(deadline):
                 return await all_tools(self._spec.name, partial(session.ask, "tools/list"))
@@ -68,9 +77,9 @@ class StdioUpstream:
 
     async def call(self, call: UpstreamCall) -> dict[str, Any]:
         deadline = asyncio.get_running_loop().time() + call.deadline_s
-        key = key_of(self._spec.isolation, call.caller)
+        key = (*key_of(self._spec.isolation, call.caller), introduction(call.peer))
         async with self._places.held(call.caller.agent_id, deadline):
-            session = await self._session(key, deadline)
+            session = await self._session(key, deadline, call.peer)
             answer = await session.call(call, deadline)
             slot = self._slots.get(key)
             if slot is not None:
@@ -78,7 +87,7 @@ class StdioUpstream:
             return answer
 
     async def forget(self, caller: Caller, *, session_only: bool) -> None:
-        keys = [key for key in self._slots if for_caller_alone(key, caller, session_only=session_only)]
+        keys = [key for key in self._slots if for_caller_alone(key[:2], caller, session_only=session_only)]
         await self._end([self._slots.pop(key) for key in keys])
 
     async def aclose(self) -> None:
@@ -88,7 +97,7 @@ class StdioUpstream:
         await self._end(slots)
         await asyncio.gather(*self._background, return_exceptions=True)
 
-    async def _session(self, key: Key, deadline: float) -> StdioSession:
+    async def _session(self, key: SlotKey, deadline: float, peer: Peer) -> StdioSession:
         """Raises NotSent: nothing of the call left."""
         slot = self._slots.get(key)
         if slot is None:
@@ -97,7 +106,7 @@ class StdioUpstream:
         self._slots.move_to_end(key)
         if slot.session is not None and slot.session.usable:
             return slot.session
-        starting = slot.starting = slot.starting or self._start(slot)
+        starting = slot.starting = slot.starting or self._start(slot, peer)
         try:
             async with asyncio.timeout_at(deadline):
                 return await asyncio.shield(starting)
@@ -108,19 +117,19 @@ class StdioUpstream:
                 raise faults.unreachable(self._spec.name) from None
             raise
 
-    def _start(self, slot: _Slot) -> asyncio.Task[StdioSession]:
+    def _start(self, slot: _Slot, peer: Peer) -> asyncio.Task[StdioSession]:
         """Raises NotSent while the next attempt is not due."""
         wait_s = slot.not_before - asyncio.get_running_loop().time()
         if self._closed or wait_s > 0:
             raise faults.failed_to_start(self._spec.name, None, max(wait_s, 0))
-        task = asyncio.create_task(self._open(slot))
+        task = asyncio.create_task(self._open(slot, peer))
         task.add_done_callback(_seen)
         return task
 
-    async def _open(self, slot: _Slot) -> StdioSession:
+    async def _open(self, slot: _Slot, peer: Peer) -> StdioSession:
         limit_s = START_TIMES * self._spec.connect_timeout_s
         try:
-            slot.session = await open_session(self._spec, partial(self._ended, slot), self._tell_changed, limit_s)
+            slot.session = await open_session(self._spec, peer, partial(self._ended, slot), self._tell_changed, limit_s)
         except NotSent:
             self._back_off(slot)
             raise
@@ -134,7 +143,7 @@ class StdioUpstream:
         if slot.session is session:
             slot.session = None
             self._back_off(slot)
-        if self._slots.get(OWN) is slot and not self._closed:
+        if self._slots.get(_OWN_SLOT) is slot and not self._closed:
             self._changed()
 
     def _tell_changed(self) -> None:
@@ -154,7 +163,7 @@ class StdioUpstream:
 
     async def _make_room(self) -> None:
         while len(self._slots) >= MAX_PROCESSES:
-            idle = next((key for key, slot in self._slots.items() if key != OWN and not _in_use(slot)), None)
+            idle = next((key for key, slot in self._slots.items() if key != _OWN_SLOT and not _in_use(slot)), None)
             if idle is None:
                 raise NotSent("upstream.busy", f"{self._spec.name} runs as often as it may; retry later")
             await self._end([self._slots.pop(idle)])

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from itertools import count
 from typing import TYPE_CHECKING, Any
@@ -23,6 +23,7 @@ from haltline.upstreams.messages import (
     LIST_CHANGED,
     BadMessage,
     answer_in,
+    answer_to,
     for_handshake,
     initialize_params,
     notification,
@@ -31,13 +32,14 @@ from haltline.upstreams.messages import (
     reply_to,
     request,
 )
+from haltline.upstreams.model import NOBODY, Peer
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from haltline.upstreams.model import OutcomeUnknown, UpstreamCall, UpstreamSpec
 
 __all__ = ["StdioSession", "open_session"]
+
+Ask = Callable[[dict[str, Any]], Awaitable[dict[str, Any]]]
 
 log = structlog.get_logger(__name__)
 
@@ -57,6 +59,7 @@ class _Pending:
     answer: asyncio.Future[dict[str, Any]]
     token: int | str | None = None
     on_notification: Callable[[dict[str, Any]], None] | None = None
+    ask: Ask | None = None
 
     def tell(self, message: dict[str, Any]) -> None:
         if self.on_notification is None or self.answer.done():
@@ -72,9 +75,14 @@ class StdioSession:
     """`on_end` is called once when the program is gone; `on_changed` when it says that its tools changed."""
 
     def __init__(
-        self, spec: UpstreamSpec, on_end: Callable[[StdioSession], None], on_changed: Callable[[], None]
+        self,
+        spec: UpstreamSpec,
+        on_end: Callable[[StdioSession], None],
+        on_changed: Callable[[], None],
+        peer: Peer = NOBODY,
     ) -> None:
         self._spec = spec
+        self._peer = peer
         self._on_end = on_end
         self._on_changed = on_changed
         self._ids = count(1)
@@ -83,6 +91,9 @@ class StdioSession:
         self._unasked = 0
         self._unasked_since = 0.0
         self._flooding = False
+        self._asking: set[asyncio.Task[None]] = set()
+        self.capabilities: Mapping[str, Any] = {}
+        """As it answered the handshake."""
         self.child: Child | None = None
 
     @property
@@ -98,11 +109,13 @@ class StdioSession:
         self.child = await start(
             self._spec, self._spec.max_result_bytes + ENVELOPE_BYTES, self._hear, self._child_ended
         )
-        answer = await self.ask("initialize", initialize_params())
+        answer = await self.ask("initialize", initialize_params(self._peer.capabilities, self._peer.info))
         version = answer.get("result", {}).get("protocolVersion")
         if version not in HANDSHAKE_VERSIONS:
             said = answer.get("error", {}).get("message", f"version {version!r:.40}")
             raise NotStarted(f"it refused the handshake: {said!s:.500}")
+        offered = answer["result"].get("capabilities")
+        self.capabilities = offered if isinstance(offered, dict) else {}
         self.child.write(notification("notifications/initialized"))
 
     async def ask(self, method: str, params: Mapping[str, Any]) -> dict[str, Any]:
@@ -120,13 +133,13 @@ class StdioSession:
         """Raises NotSent, OutcomeUnknown, or what `before_send` raises. `deadline` is loop time."""
         identifier = next(self._ids)
         params, token = _own_token(for_handshake(call.params), identifier)
-        line = request(identifier, "tools/call", params)
+        line = request(identifier, call.method, params)
         if self.child is None or not self.child.writable:
             self.kill()  # if it is there, it does not read what it is sent
             raise faults.unreachable(self._spec.name, self._last_words)
         call.before_send()
         self.child.write(line)
-        pending = self._expect(identifier, token, call.on_notification)
+        pending = self._expect(identifier, token, call.on_notification, call.peer.ask)
         late = faults.overdue(self._spec.name, call.deadline_s)
         timer = asyncio.get_running_loop().call_at(deadline, _fail, pending, late)
         try:
@@ -158,8 +171,9 @@ class StdioSession:
         identifier: int,
         token: int | str | None = None,
         on_notification: Callable[[dict[str, Any]], None] | None = None,
+        ask: Ask | None = None,
     ) -> _Pending:
-        pending = _Pending(asyncio.get_running_loop().create_future(), token, on_notification)
+        pending = _Pending(asyncio.get_running_loop().create_future(), token, on_notification, ask)
         self._pending[identifier] = pending
         return pending
 
@@ -213,14 +227,33 @@ class StdioSession:
         self._count_unasked()
         method = message["method"]
         if "id" in message:
-            if self.child is not None:
-                self.child.write(reply_to(message))
+            self._asked(message)
         elif method == LIST_CHANGED:
             self._on_changed()
         elif method == "notifications/progress":
             self._progressed(message)
         elif method != "notifications/cancelled":
             self._logged(message)
+
+    def _asked(self, message: dict[str, Any]) -> None:
+        """What the program asks of its client goes to the only call that it can be about; else nothing is offered."""
+        alone = next(iter(self._pending.values())) if len(self._pending) == 1 else None
+        if (
+            message["method"] != "ping"
+            and alone is not None
+            and alone.ask is not None
+            and self._spec.isolation != "shared"
+        ):
+            task = asyncio.create_task(self._ask_client(alone.ask, message))
+            self._asking.add(task)
+            task.add_done_callback(self._asking.discard)
+        elif self.child is not None:
+            self.child.write(reply_to(message))
+
+    async def _ask_client(self, ask: Ask, message: dict[str, Any]) -> None:
+        answer = await ask(message)
+        if self.child is not None:
+            self.child.write(answer_to(message, answer))
 
     def _progressed(self, message: dict[str, Any]) -> None:
         params = message.get("params")
@@ -261,10 +294,14 @@ class StdioSession:
 
 
 async def open_session(
-    spec: UpstreamSpec, on_end: Callable[[StdioSession], None], on_changed: Callable[[], None], limit_s: float
+    spec: UpstreamSpec,
+    peer: Peer,
+    on_end: Callable[[StdioSession], None],
+    on_changed: Callable[[], None],
+    limit_s: float,
 ) -> StdioSession:
     """Start the program and shake hands. Raises NotSent; then no process is left."""
-    session = StdioSession(spec, on_end, on_changed)
+    session = StdioSession(spec, on_end, on_changed, peer)
     try:
         async with asyncio.timeout(limit_s):
             await session.open()
