@@ -192,13 +192,14 @@ class App:
         )
         sessions = SessionIds(self._session_key + key.encode())
         if key == "agents":
-            return Routes({"/mcp": Endpoint(self._gateway, guard, sessions)})
+            return Routes(guard, {"/mcp": Endpoint(self._gateway, sessions)})
         return Routes(
+            guard,
             {
-                "/mcp": Endpoint(self._control_face, guard, sessions),
+                "/mcp": Endpoint(self._control_face, sessions),
                 "/healthz": text_route(lambda: (200, "ok")),
                 "/readyz": text_route(lambda: (200, "ready") if self._health.problem is None else (503, "not ready")),
-            }
+            },
         )
 
     def _start_background(self, tasks: TaskGroup) -> None:

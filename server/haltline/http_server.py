@@ -1,4 +1,4 @@
-"""Serving the two listeners: sockets, TLS, and which path leads where. Knows no MCP method.
+"""Serving the two listeners: sockets, TLS, who may be answered at all, and which path leads where. Knows no MCP method.
 
 Agents reach `/mcp` on the one; operators reach `/mcp`, `/healthz` and `/readyz` on the other. Neither credential class is
 valid on the other listener; that is decided by the faces.
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator, Mapping
 
     from haltline.setup.listeners import Listener
+    from haltline.wire.guard import Guard
 
     Asgi = Callable[[Scope, Receive, Send], Awaitable[None]]
 
@@ -30,13 +31,18 @@ BACKLOG = 1024
 
 
 class Routes:
-    """A plain ASGI application: exact paths, everything else is 404."""
+    """A plain ASGI application: one guard before every path, exact paths, everything else is 404."""
 
-    def __init__(self, routes: Mapping[str, Asgi]) -> None:
+    def __init__(self, guard: Guard, routes: Mapping[str, Asgi]) -> None:
+        self._guard = guard
         self._routes = routes
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
+            return
+        refused = self._guard.of_request(scope["headers"])
+        if refused is not None:
+            await send_reply(send, 403, refused.encode())
             return
         route = self._routes.get(scope["path"])
         if route is None:

@@ -43,5 +43,5 @@ async def served_face(face: Face, *, key: bytes = bytes(32)) -> AsyncIterator[st
     """The MCP URL of a face."""
     bound = bind(LOOPBACK, "agents")
     guard = Guard("127.0.0.1", bound.getsockname()[1], hosts=(), origins=())
-    async with served(Routes({"/mcp": Endpoint(face, guard, SessionIds(key))}), bound) as url:
+    async with served(Routes(guard, {"/mcp": Endpoint(face, SessionIds(key))}), bound) as url:
         yield f"{url}/mcp"

@@ -1,7 +1,7 @@
 """One MCP endpoint over streamable HTTP for both eras: the handshake (2024-11-05 … 2025-11-25) and 2026-07-28.
 
-Owns what is the same for every face: who may connect, strict parsing, headers against body, negotiation, cancelling,
-request ids in flight. What methods mean is the face's. The rules of 2026-07-28 headers are the SDK's own functions.
+Owns what is the same for every face: strict parsing, headers against body, negotiation, cancelling, request ids in
+flight. What methods mean is the face's. The rules of 2026-07-28 headers are the SDK's own functions.
 """
 
 from __future__ import annotations
@@ -30,7 +30,6 @@ from haltline.wire.reply import Reply
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from haltline.wire.guard import Guard
     from haltline.wire.sessions import SessionIds
 
 __all__ = ["MAX_BODY_BYTES", "Endpoint", "Exchange", "Face"]
@@ -95,9 +94,8 @@ class Face(Protocol):
 class Endpoint:
     """A plain ASGI application for one path."""
 
-    def __init__(self, face: Face, guard: Guard, sessions: SessionIds) -> None:
+    def __init__(self, face: Face, sessions: SessionIds) -> None:
         self._face = face
-        self._guard = guard
         self._sessions = sessions
         self._in_flight: dict[tuple[str, int | str], Exchange] = {}
 
@@ -111,10 +109,6 @@ class Endpoint:
             await _send_error(send, 400, messages.PARSE_ERROR, str(bad))
 
     async def _serve(self, scope: Scope, headers: dict[str, str], receive: Receive, send: Send) -> None:
-        refused = self._guard.of_request(scope["headers"])
-        if refused is not None:
-            await send_reply(send, 403, refused.encode())
-            return
         source = scope["client"][0] if scope.get("client") else "local"
         if scope["method"] == "POST":
             await self._post(scope, headers, source, receive, send)
