@@ -23,52 +23,22 @@ from mcp_types.jsonrpc import HEADER_MISMATCH
 from mcp_types.version import HANDSHAKE_PROTOCOL_VERSIONS, LATEST_HANDSHAKE_VERSION, MODERN_PROTOCOL_VERSIONS
 
 from haltline.wire import messages, strict_json
+from haltline.wire.conversations import Conversations
+from haltline.wire.exchange import Exchange
 from haltline.wire.http import JSON, BadRequest, Receive, Scope, Send, accepts, fold, read_body, send_reply
 from haltline.wire.messages import Answer, Message, Unauthorized
 from haltline.wire.reply import Reply
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from haltline.wire.sessions import SessionIds
 
 __all__ = ["MAX_BODY_BYTES", "Endpoint", "Exchange", "Face"]
 
 MAX_BODY_BYTES = 4 * 1024 * 1024
+_SHORT = frozenset({"initialize", "server/discover", "ping", "tools/list", "logging/setLevel"})
+"""Answered at once by the broker itself: no notification, no question and no cancelling in between."""
 VERSIONS = (*MODERN_PROTOCOL_VERSIONS, *reversed(HANDSHAKE_PROTOCOL_VERSIONS))
 log = structlog.get_logger(__name__)
-
-
-class Exchange:
-    """One request on its way: what was asked, by which token, and how to answer."""
-
-    __slots__ = ("headers", "id", "method", "modern", "on_cancel", "params", "reply", "session_key", "source", "token")
-
-    def __init__(
-        self, message: Message, reply: Reply, *, headers: dict[str, str], modern: bool, token: str | None, source: str
-    ) -> None:
-        assert message.id is not None
-        assert message.method is not None
-        self.id = message.id
-        self.method = message.method
-        self.params = message.params
-        self.reply = reply
-        self.headers = headers
-        self.modern = modern
-        self.token = token
-        self.source = source
-        """The peer's address."""
-        self.session_key = "" if modern else headers.get("mcp-session-id", "")
-        """The MCP session of the handshake era, verified; empty at 2026-07-28."""
-        self.on_cancel: Callable[[], None] | None = None
-        """Set by the face: called when the caller cancels, or, at 2026-07-28, goes away."""
-
-    def notify(self, message: dict[str, Any]) -> None:
-        self.reply.notify(message)
-
-    def cancel(self) -> None:
-        if self.on_cancel is not None:
-            self.on_cancel()
 
 
 class Face(Protocol):
@@ -97,6 +67,7 @@ class Endpoint:
     def __init__(self, face: Face, sessions: SessionIds) -> None:
         self._face = face
         self._sessions = sessions
+        self._conversations = Conversations()
         self._in_flight: dict[tuple[str, int | str], Exchange] = {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -128,6 +99,7 @@ class Endpoint:
         known = self._sessions.valid(session_id, token)
         if known:
             self._sessions.end(session_id)
+            self._conversations.end(session_id)
         await send_reply(send, 204 if known else 404)
 
     async def _post(self, scope: Scope, headers: dict[str, str], source: str, receive: Receive, send: Send) -> None:
@@ -191,7 +163,12 @@ class Endpoint:
         if exchange.method == "initialize":
             exchange.session_key = ""
             return True
-        return not exchange.session_key or self._sessions.valid(exchange.session_key, exchange.token)
+        if not exchange.session_key:
+            return True
+        if not self._sessions.valid(exchange.session_key, exchange.token):
+            return False
+        exchange.conversation = self._conversations.of(exchange.session_key)
+        return True
 
     # answering
 
@@ -206,11 +183,12 @@ class Endpoint:
         try:
             await self._answer_watching(exchange, receive, send)
         finally:
+            exchange.end()
             if exchange.session_key:
                 self._in_flight.pop(key, None)
 
     async def _answer_watching(self, exchange: Exchange, receive: Receive, send: Send) -> None:
-        if exchange.method != "tools/call":
+        if exchange.method in _SHORT:
             await self._conclude(exchange, await self._handled(exchange), send)
             return
         async with anyio.create_task_group() as tasks:
@@ -255,6 +233,7 @@ class Endpoint:
     def _initialized(self, exchange: Exchange) -> dict[str, Any]:
         asked = exchange.params.get("protocolVersion")
         session_id = self._sessions.issue(exchange.token)
+        self._conversations.of(session_id).introduce(exchange.params)
         exchange.reply.headers.append((b"mcp-session-id", session_id.encode()))
         return {
             "protocolVersion": asked if asked in HANDSHAKE_PROTOCOL_VERSIONS else LATEST_HANDSHAKE_VERSION,
@@ -288,6 +267,10 @@ class Endpoint:
         if session_key and not self._sessions.valid(session_key, token):
             await send_reply(send, 404, b"this MCP session has ended; send initialize again")
             return
+        if message.answer is not None and session_key:
+            question = self._conversations.of(session_key).questions.get(str(message.id))
+            if question is not None:
+                question.settle(message.answer)
         if message.method == "notifications/cancelled" and session_key:
             wanted = message.params.get("requestId")
             running = self._in_flight.get((session_key, wanted)) if isinstance(wanted, int | str) else None

@@ -35,6 +35,8 @@ class Message:
     id: int | str | None
     method: str | None
     params: dict[str, Any]
+    answer: Answer | None = None
+    """What a response says, `{"result"}` or `{"error"}`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +68,8 @@ def read(value: Any) -> Message | str:
     if params is not None and not isinstance(params, dict):
         return '"params" must be an object'
     if method is None and identifier is not None and ("result" in value or "error" in value):
-        return Message(identifier, None, {})
+        said = {key: value[key] for key in ("result", "error") if key in value}
+        return Message(identifier, None, {}, said)
     if not isinstance(method, str):
         return '"method" must be a string'
     return Message(identifier, method, params or {})

@@ -47,17 +47,18 @@ class Reply:
         """From now on notifications can be carried."""
         self._tasks = tasks
 
-    def notify(self, message: dict[str, Any]) -> None:
-        """Send a notification before the answer; dropped where the client takes no event stream or does not read."""
-        if not self._stream or self._tasks is None or self.answered:
-            return
+    def notify(self, message: dict[str, Any]) -> bool:
+        """Send a message before the answer. False: the client takes no event stream, or does not read."""
+        if not self._stream or self._tasks is None or self.answered or self._pumped.is_set():
+            return False
         if self._notices is None:
             self._notices, waiting = anyio.create_memory_object_stream[dict[str, Any]](_NOTICES_MAX)
             self._tasks.start_soon(self._pump, waiting)
         try:
             self._notices.send_nowait(message)
-        except (anyio.WouldBlock, anyio.BrokenResourceError):
-            return
+        except (anyio.WouldBlock, anyio.BrokenResourceError, anyio.ClosedResourceError):
+            return False
+        return True
 
     async def drain(self) -> None:
         """Wait until the notifications so far are written, so that the answer can follow at once."""

@@ -1,0 +1,88 @@
+"""What is remembered of an MCP session of the handshake era while the broker runs: what its client said of itself, which
+questions it was asked, and the stream on which it hears what belongs to no request.
+
+Keyed by the verified session id. Forgotten at a restart or when too many are open: then its client is taken for one that
+can do nothing special, until it initializes again.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections import OrderedDict
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import anyio
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from haltline.wire.messages import Answer
+
+__all__ = ["Conversation", "Conversations", "Question"]
+
+_REMEMBERED_MAX = 10_000
+_NUMBERS = itertools.count(1)
+
+
+class Question:
+    """A server-to-client request that waits for its answer."""
+
+    def __init__(self) -> None:
+        self.id = f"haltline-{next(_NUMBERS)}"
+        self._done = anyio.Event()
+        self._answer: Answer = {}
+
+    def settle(self, answer: Answer) -> None:
+        if not self._done.is_set():
+            self._answer = answer
+            self._done.set()
+
+    async def answer(self) -> Answer:
+        await self._done.wait()
+        return self._answer
+
+
+class Conversation:
+    """One session. `standing` sends on its open GET stream; None while there is none."""
+
+    __slots__ = ("capabilities", "info", "log_level", "questions", "standing", "subscriptions")
+
+    def __init__(self) -> None:
+        self.capabilities: Mapping[str, Any] = {}
+        self.info: Mapping[str, Any] | None = None
+        self.log_level: str | None = None
+        self.questions: dict[str, Question] = {}
+        self.standing: Callable[[dict[str, Any]], None] | None = None
+        self.subscriptions: set[str] = set()
+        """URIs of the resources it wants to hear about."""
+
+    def introduce(self, params: Mapping[str, Any]) -> None:
+        """What `initialize` says of the client."""
+        capabilities, info = params.get("capabilities"), params.get("clientInfo")
+        self.capabilities = capabilities if isinstance(capabilities, dict) else {}
+        self.info = info if isinstance(info, dict) else None
+
+    def tell(self, message: dict[str, Any]) -> None:
+        if self.standing is not None:
+            self.standing(message)
+
+
+class Conversations:
+    def __init__(self) -> None:
+        self._known: OrderedDict[str, Conversation] = OrderedDict()
+
+    def of(self, session_id: str) -> Conversation:
+        known = self._known.get(session_id)
+        if known is None:
+            known = self._known[session_id] = Conversation()
+            if len(self._known) > _REMEMBERED_MAX:
+                self._known.popitem(last=False)
+        self._known.move_to_end(session_id)
+        return known
+
+    def end(self, session_id: str) -> None:
+        self._known.pop(session_id, None)
+
+    def __iter__(self) -> Iterator[Conversation]:
+        return iter(list(self._known.values()))

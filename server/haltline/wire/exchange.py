@@ -1,0 +1,107 @@
+"""One request on its way: what was asked, by which token, and every way to answer it or to ask its client something back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from mcp_types import CLIENT_CAPABILITIES_META_KEY, CLIENT_INFO_META_KEY
+
+from haltline.wire import messages
+from haltline.wire.conversations import Question
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from haltline.wire.conversations import Conversation
+    from haltline.wire.messages import Answer, Message
+    from haltline.wire.reply import Reply
+
+__all__ = ["Exchange"]
+
+
+class Exchange:
+    """`conversation` is the handshake-era session it belongs to; None at 2026-07-28 and without a session."""
+
+    def __init__(
+        self,
+        message: Message,
+        reply: Reply,
+        *,
+        headers: dict[str, str],
+        modern: bool,
+        token: str | None,
+        source: str,
+    ) -> None:
+        assert message.id is not None
+        assert message.method is not None
+        self.id = message.id
+        self.method = message.method
+        self.params = message.params
+        self.reply = reply
+        self.headers = headers
+        self.modern = modern
+        self.token = token
+        self.source = source
+        """The peer's address."""
+        self.session_key = "" if modern else headers.get("mcp-session-id", "")
+        """The MCP session of the handshake era, verified; empty at 2026-07-28."""
+        self.conversation: Conversation | None = None
+        self.on_cancel: Callable[[], None] | None = None
+        """Set by the face: called when the caller cancels, or, at 2026-07-28, goes away."""
+        self._questions: list[Question] = []
+
+    @property
+    def capabilities(self) -> Mapping[str, Any]:
+        """What its client said it can do."""
+        if self.modern:
+            return _mapping(self._meta.get(CLIENT_CAPABILITIES_META_KEY)) or {}
+        return {} if self.conversation is None else self.conversation.capabilities
+
+    @property
+    def client_info(self) -> Mapping[str, Any] | None:
+        if self.modern:
+            return _mapping(self._meta.get(CLIENT_INFO_META_KEY))
+        return None if self.conversation is None else self.conversation.info
+
+    @property
+    def log_level(self) -> str | None:
+        """As set for the session; at 2026-07-28 it travels in `_meta` and needs nobody to carry it."""
+        return None if self.conversation is None else self.conversation.log_level
+
+    @property
+    def _meta(self) -> Mapping[str, Any]:
+        return _mapping(self.params.get("_meta")) or {}
+
+    def notify(self, message: dict[str, Any]) -> None:
+        self.reply.notify(message)
+
+    async def ask(self, message: dict[str, Any]) -> Answer:
+        """Ask its client something on its own stream (elicitation, sampling, roots), and wait for the answer.
+
+        Returns an error where its client cannot be asked, and when this request ends first.
+        """
+        if self.conversation is None:
+            return messages.error(messages.METHOD_NOT_FOUND, "the client of this call cannot be asked anything")
+        question = Question()
+        self.conversation.questions[question.id] = question
+        self._questions.append(question)
+        if not self.reply.notify({**message, "id": question.id}):
+            question.settle(messages.error(messages.METHOD_NOT_FOUND, "the client of this call takes no event stream"))
+        try:
+            return await question.answer()
+        finally:
+            self.conversation.questions.pop(question.id, None)
+
+    def cancel(self) -> None:
+        if self.on_cancel is not None:
+            self.on_cancel()
+
+    def end(self) -> None:
+        """It is answered, or never will be: nobody waits for its client any more."""
+        for question in self._questions:
+            question.settle(messages.error(messages.INTERNAL_ERROR, "the call ended before its client answered"))
+
+
+def _mapping(value: Any) -> Mapping[str, Any] | None:
+    return value if isinstance(value, dict) else None
