@@ -6,7 +6,7 @@ import pytest
 
 from haltline.policy.caps import CapLimit
 from haltline.policy.model import Allow, CapKind, Caps, Facts, Rate
-from haltline.policy.policy import ToolDefaults
+from haltline.policy.policy import ToolDeclared, ToolDefaults
 from support.policy_texts import NOON_US, call, policy_from, who
 
 PRICES = """
@@ -50,6 +50,46 @@ def test_what_haltline_yaml_says_of_an_upstream_holds_where_no_entry_does(tmp_pa
     assert own == Allow(1_000_000, "policy.yaml: pay__own fixed 1.00", read_only=False, deadline_s=9.0)
     assert policy.price("free__x", "free") is None
     assert policy.price("pay__x", "elsewhere") is None
+
+
+def test_what_a_tool_s_own_code_says_holds_above_its_upstream_and_below_an_entry(tmp_path):
+    declared = {
+        "pay__charge": ToolDeclared("pay.py:3", "0.25", read_only=False, timeout_s=3.0),
+        "pay__own": ToolDeclared("pay.py:9", "0.30", read_only=True),
+        "pay__plain": ToolDeclared("pay.py:12"),
+    }
+    defaults = ToolDefaults("0.07", read_only=True, timeout_s=9.0, declared=declared)
+    policy = policy_from(tmp_path, 'tiers: {t: {tools: ["*"]}}\ntools: {pay__own: {price: "1"}}', pay=defaults)
+
+    def allowed(tool: str) -> Allow:
+        decision = policy.decide(call(tool), who(), Facts(), NOON_US)
+        assert isinstance(decision, Allow)
+        return decision
+
+    assert allowed("pay__charge") == Allow(
+        250_000, "pay.py: pay__charge fixed 0.25", read_only=False, deadline_s=3.0, charge_on_error=True
+    )
+    own, plain = allowed("pay__own"), allowed("pay__plain")
+    assert (own.amount_micros, own.read_only, own.deadline_s) == (1_000_000, True, 9.0)
+    assert (plain.amount_micros, plain.read_only, plain.deadline_s) == (70_000, True, 9.0)
+    price = policy.price("pay__charge", "pay")
+    assert price is not None
+    assert (price.where, price.matched_by) == ("pay.py:3", "pay__charge")
+    assert policy.price("pay__charge", "elsewhere") is None
+
+
+def test_the_version_knows_what_code_says_and_not_at_which_line(tmp_path):
+    def version(folder: str, **defaults: ToolDefaults) -> str:
+        return policy_from(tmp_path / folder, "tiers: {a: {}}", **defaults).version
+
+    versions = [
+        version("1", pay=ToolDefaults()),
+        version("2", pay=ToolDefaults(declared={"pay__x": ToolDeclared("pay.py:3", "1")})),
+        version("3", pay=ToolDefaults(declared={"pay__x": ToolDeclared("pay.py:4", "1")})),
+        version("4", pay=ToolDefaults(declared={"pay__x": ToolDeclared("pay.py:3", "2")})),
+    ]
+    assert versions[1] == versions[2]
+    assert len(set(versions)) == 3
 
 
 def test_the_version_is_what_the_files_say_and_not_how(tmp_path):

@@ -82,7 +82,7 @@ async def send(
 ) -> Outcome:
     """Dispatch within the call's cancel scope. Never raises but for a cancellation from outside it."""
     call = UpstreamCall(
-        caller=Caller(who.agent_id, who.session_id),
+        caller=Caller(who.agent_id, who.session_id, who.agent, who.task),
         params=params,
         deadline_s=deadline_s,
         before_send=running.before_send,

@@ -20,7 +20,7 @@ from haltline.policy.grant import Rulebook
 from haltline.policy.hours import day_bounds
 from haltline.policy.rules import Asked
 from haltline.policy.schemas import InputSchemas
-from haltline.policy.terms import Price, Terms, TermsTable, ToolDefaults
+from haltline.policy.terms import Price, Terms, TermsTable, ToolDeclared, ToolDefaults
 from haltline.policy.tiers import Tier, compile_scope, compile_tier
 
 if TYPE_CHECKING:
@@ -31,7 +31,17 @@ if TYPE_CHECKING:
     from haltline.policy.grant import Grant
     from haltline.policy.model import Decision, Facts, Principal, ToolCall
 
-__all__ = ["CapLimit", "Explained", "Policy", "Price", "RuleSaid", "Tier", "ToolDefaults", "load_policy"]
+__all__ = [
+    "CapLimit",
+    "Explained",
+    "Policy",
+    "Price",
+    "RuleSaid",
+    "Tier",
+    "ToolDeclared",
+    "ToolDefaults",
+    "load_policy",
+]
 
 _FREE = Price(0, "0.00", "rule R25", "prompts and resources")
 """The price of what needs no price entry."""
@@ -137,5 +147,12 @@ def load_policy(folder: Path, defaults: Mapping[str, ToolDefaults] = _NO_DEFAULT
 def _version(merged: Merged, defaults: Mapping[str, ToolDefaults]) -> str:
     """The same for files that say the same, whatever their names, order and comments."""
     content = merged.content.model_dump(mode="json", by_alias=True)
-    said = {"policy": content, "defaults": {name: asdict(default) for name, default in defaults.items()}}
+    said = {"policy": content, "defaults": {name: _said_of(default) for name, default in defaults.items()}}
     return "p_" + hashlib.sha256(orjson.dumps(said, option=orjson.OPT_SORT_KEYS)).hexdigest()[:12]
+
+
+def _said_of(default: ToolDefaults) -> dict[str, object]:
+    """Without the lines at which code says it, which move."""
+    said = asdict(default)
+    declared = {name: {**one, "where": ""} for name, one in said.pop("declared").items()}
+    return {**said, "declared": declared} if declared else said

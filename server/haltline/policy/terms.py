@@ -1,4 +1,5 @@
-"""What is known of each tool: its price, whether it only reads, its deadline; from the policy, then from haltline.yaml.
+"""What is known of each tool: its price, whether it only reads, its deadline; from the policy, then from the tool's
+own code where it says so, then from haltline.yaml.
 
 Each setting comes from the most specific entry that states it (`patterns`: a name before a pattern, then the longer text
 before the first `*`). What no entry prices is unpriced, which is refused (R6).
@@ -6,7 +7,7 @@ before the first `*`). What no entry prices is unpriced, which is refused (R6).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeVar
 
 from haltline.errors import ConfigError, Problem
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from haltline.policy.document import ToolEntry
     from haltline.policy.folder import Merged
 
-__all__ = ["Price", "Terms", "TermsTable", "ToolDefaults"]
+__all__ = ["Price", "Terms", "TermsTable", "ToolDeclared", "ToolDefaults"]
 
 T = TypeVar("T")
 _DEADLINE_S = 60.0
@@ -27,12 +28,25 @@ _MOST_REMEMBERED = 8192
 
 
 @dataclass(frozen=True, slots=True)
+class ToolDeclared:
+    """What a tool's own code says of it; None where it says nothing. A policy entry wins."""
+
+    where: str
+    """`billing.py:12`"""
+    price: str | None = None
+    read_only: bool | None = None
+    timeout_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class ToolDefaults:
-    """What haltline.yaml says of an upstream's tools; a policy entry wins."""
+    """What haltline.yaml says of an upstream's tools, and the code of single ones; a policy entry wins over both."""
 
     price: str | None = None
     read_only: bool = False
     timeout_s: float | None = None
+    declared: Mapping[str, ToolDeclared] = field(default_factory=dict)
+    """By the name that agents see; each wins over what is said of the whole upstream."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,9 +57,9 @@ class Price:
     text: str
     """`0.05`"""
     where: str
-    """`tools.yaml:12`, or `haltline.yaml`."""
+    """`tools.yaml:12`, `haltline.yaml`, or `billing.py:12` where the tool's code says it."""
     matched_by: str
-    """The entry's name or pattern, or `upstreams.<name>`."""
+    """The entry's name or pattern, `upstreams.<name>`, or the name of the tool whose code says it."""
 
     @property
     def said(self) -> str:
@@ -87,8 +101,12 @@ class TermsTable:
     def _look_up(self, tool: str, upstream: str) -> Terms:
         entries = [(pattern, entry) for match, pattern, entry in self._entries if match(tool)]
         default_price, default = self._upstreams.get(upstream, (None, ToolDefaults()))
-        price = next((self._prices[pattern] for pattern, entry in entries if entry.price is not None), default_price)
-        read_only = _first(entry.read_only for _, entry in entries)
+        declared = default.declared.get(tool) or ToolDeclared("")
+        price = next(
+            (self._prices[pattern] for pattern, entry in entries if entry.price is not None),
+            _declared_price(tool, declared) or default_price,
+        )
+        read_only = _first((*(entry.read_only for _, entry in entries), declared.read_only))
         charge_on_error = _first(entry.charge_on_error for _, entry in entries)
         timeout_s = _first(entry.timeout_s for _, entry in entries)
         return Terms(
@@ -96,7 +114,7 @@ class TermsTable:
             said="" if price is None else price.said,
             read_only=default.read_only if read_only is None else read_only,
             charge_on_error=True if charge_on_error is None else charge_on_error,
-            deadline_s=timeout_s or default.timeout_s or _DEADLINE_S,
+            deadline_s=timeout_s or declared.timeout_s or default.timeout_s or _DEADLINE_S,
         )
 
 
@@ -110,6 +128,13 @@ def _price(merged: Merged, pattern: str) -> Price | None:
         return None
     micros = entry.price.fixed
     return Price(micros, format_amount(micros), merged.where("tools", pattern, "price"), pattern)
+
+
+def _declared_price(tool: str, declared: ToolDeclared) -> Price | None:
+    if declared.price is None:
+        return None
+    micros = parse_amount(declared.price)
+    return Price(micros, format_amount(micros), declared.where, tool)
 
 
 def _default_price(upstream: str, default: ToolDefaults) -> Price | None:

@@ -18,7 +18,7 @@ import structlog
 
 from haltline.errors import ConfigError
 from haltline.upstreams.messages import dumps
-from haltline.upstreams.model import Caller, Upstream, UpstreamError
+from haltline.upstreams.model import Caller, Kind, Upstream, UpstreamError
 from haltline.upstreams.tool_names import SEPARATOR, tool_name
 
 __all__ = ["Catalog", "Tool", "UpstreamState"]
@@ -56,7 +56,7 @@ class UpstreamState:
     """What an operator sees of one upstream."""
 
     name: str
-    kind: Literal["stdio", "http"]
+    kind: Kind
     state: Literal["ready", "starting", "down"]
     tools: int
     detail: str | None = None
@@ -117,6 +117,10 @@ class Catalog:
     def upstream(self, name: str) -> Upstream:
         """Raises KeyError."""
         return self._entries[name].upstream
+
+    def upstreams(self) -> list[Upstream]:
+        """All, in the order of the configuration."""
+        return [entry.upstream for entry in self._entries.values()]
 
     def owner(self, tool_name: str) -> str | None:
         """The upstream that has this tool, or whose prefix the name carries although it is not listed (now)."""
@@ -216,8 +220,7 @@ class Catalog:
         if left_out:
             said.append(f"left out: {', '.join(left_out[:10])}" + (" …" if len(left_out) > 10 else ""))
         detail = "; ".join(said)[:MAX_DETAIL] or None
-        kind: Literal["stdio", "http"] = "stdio" if spec.command is not None else "http"
-        return UpstreamState(spec.name, kind, entry.state, len(entry.tools) - len(clashing), detail)
+        return UpstreamState(spec.name, spec.kind, entry.state, len(entry.tools) - len(clashing), detail)
 
     async def _forget_at(self, entry: _Entry, caller: Caller, session_only: bool) -> None:
         try:

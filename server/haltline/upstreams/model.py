@@ -14,6 +14,7 @@ __all__ = [
     "NOBODY",
     "Caller",
     "Isolation",
+    "Kind",
     "NotSent",
     "OutcomeUnknown",
     "Peer",
@@ -24,6 +25,7 @@ __all__ = [
 ]
 
 Isolation = Literal["session", "agent", "shared"]
+Kind = Literal["stdio", "http", "python"]
 
 
 class UpstreamError(Exception):
@@ -49,7 +51,7 @@ class OutcomeUnknown(UpstreamError):
 
 @dataclass(frozen=True, slots=True)
 class UpstreamSpec:
-    """One entry of `upstreams:`; exactly one of `command` (stdio) and `url` (streamable HTTP) is set."""
+    """One entry of `upstreams:`; exactly one of the keys that say its kind is set."""
 
     name: str
     command: str | None = None
@@ -58,6 +60,10 @@ class UpstreamSpec:
     cwd: str | None = None
     url: str | None = None
     headers: Mapping[str, str] = field(default_factory=dict)
+    python: str | None = None
+    """An absolute path that ends in `.py`, or the name of an importable module."""
+    entry_point: str | None = None
+    """Its name in the group `haltline.tools`."""
     prefix: str | None = None
     """Prefix of its tools' names; None means the name itself, an empty string means none."""
     isolation: Isolation = "agent"
@@ -71,13 +77,22 @@ class UpstreamSpec:
     read_only: bool = False
     disabled: bool = False
 
+    @property
+    def kind(self) -> Kind:
+        if self.python is not None or self.entry_point is not None:
+            return "python"
+        return "stdio" if self.url is None else "http"
+
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """On whose behalf: what isolation and fair shares are keyed by."""
+    """On whose behalf: what isolation and fair shares are keyed by, and what an upstream of our own may be told."""
 
     agent_id: str
     session_id: str
+    agent: str = field(default="", compare=False)
+    """Its handle."""
+    task: str = field(default="", compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +136,7 @@ class UpstreamCall:
 
 
 class Upstream(Protocol):
-    """A tool adapter. Two kinds ship: `stdio` and `http`."""
+    """A tool adapter, one for each `Kind`."""
 
     @property
     def spec(self) -> UpstreamSpec: ...

@@ -31,14 +31,18 @@ class Places:
     @asynccontextmanager
     async def held(self, agent_id: str, deadline: float) -> AsyncIterator[None]:
         """A place until the block ends. Raises NotSent (`upstream.busy`) when there is none by the deadline (loop time)."""
+        await self.take(agent_id, deadline)
+        try:
+            yield
+        finally:
+            self.give_back(agent_id)
+
+    async def take(self, agent_id: str, deadline: float) -> None:
+        """The same, for what may outlast its call: a place until `give_back`."""
         if agent_id not in self._waiting and self._may_have(agent_id):
             self._give(agent_id)
         else:
             await self._wait(agent_id, deadline)
-        try:
-            yield
-        finally:
-            self._take_back(agent_id)
 
     @property
     def waiting(self) -> int:
@@ -51,7 +55,7 @@ class Places:
         self._free -= 1
         self._held[agent_id] = self._held.get(agent_id, 0) + 1
 
-    def _take_back(self, agent_id: str) -> None:
+    def give_back(self, agent_id: str) -> None:
         self._free += 1
         self._held[agent_id] -= 1
         if not self._held[agent_id]:
@@ -69,7 +73,7 @@ class Places:
             await turn
         except BaseException:
             if turn.done() and not turn.cancelled() and turn.exception() is None:
-                self._take_back(agent_id)  # given in the same moment as it was cancelled
+                self.give_back(agent_id)  # given in the same moment as it was cancelled
             raise
         finally:
             timer.cancel()
