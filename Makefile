@@ -1,6 +1,7 @@
 # make demo         see it work, with nothing set up           make test    all tests, a few minutes
 # make lint         style, format, types                       make prove   the slow proofs, in full
 # make bench        what brokering costs, in figures           make clean   remove what this file made
+# make conformance  the official MCP suite, direct and through Haltline
 #
 # PYTHON=python3.11 names an interpreter, WORKERS=4 the number of test processes, ARGS=... more for pytest.
 
@@ -11,7 +12,7 @@ TOOLS   := .tools
 BIN     := $(VENV)/bin
 PYTEST  := $(BIN)/python -m pytest
 
-.PHONY: demo test lint format bench prove prove-short clean
+.PHONY: demo test lint format bench prove prove-short conformance clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.installed
@@ -38,6 +39,9 @@ prove: $(VENV)/.installed-dev $(TOOLS)/.installed
 prove-short: $(VENV)/.installed-dev $(TOOLS)/.installed
 	HALTLINE_PROOFS=short $(PYTEST) -s tests/proofs $(ARGS)
 
+conformance: $(VENV)/.installed-dev $(TOOLS)/.conformance
+	PYTHONPATH=tests $(BIN)/python -m conformance.run $(TOOLS) $(ARGS)
+
 clean:
 	rm -rf $(VENV) $(TOOLS) dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
@@ -57,3 +61,7 @@ $(VENV)/.installed-dev: $(VENV)/.installed
 $(TOOLS)/.installed: .ci/third-party
 	@.ci/third-party $(TOOLS)
 	@mkdir -p $(TOOLS) && if [ -d $(TOOLS)/node_modules ]; then touch $@; fi
+
+$(TOOLS)/.conformance: .ci/conformance pyproject.toml
+	@echo "Fetching the conformance suite into $(TOOLS) (once) ..."
+	@.ci/conformance $(TOOLS) $(BIN)/python

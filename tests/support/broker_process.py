@@ -52,6 +52,7 @@ class Ran:
 class BrokerProcess:
     """`upstreams` as in haltline.yaml, `policy` the text of the one policy file, `more` further lines of haltline.yaml.
 
+    `agents`: further keys of the agents' listener.
     `wrap` is put before the command (a mount namespace, limits). `data` lies in `folder` unless it is named.
     """
 
@@ -61,6 +62,7 @@ class BrokerProcess:
         *,
         upstreams: Mapping[str, Mapping[str, Any]],
         policy: str,
+        agents: Mapping[str, Any] | None = None,
         more: Sequence[str] = (),
         wrap: Sequence[str] = (),
         data: Path | None = None,
@@ -81,7 +83,7 @@ class BrokerProcess:
             'version: "1"',
             f"data: {self.data}",
             "policies: policies",
-            'agents: {listen: "127.0.0.1:0"}',
+            f"agents: {json.dumps({'listen': '127.0.0.1:0', **(agents or {})})}",
             'control: {listen: "127.0.0.1:0"}',
             f"upstreams: {json.dumps(upstreams)}",
             *more,
