@@ -113,7 +113,7 @@ async def test_what_travels_on_is_the_raw_message_under_the_upstreams_own_name(w
     _, token = await _session(w)
     request = Request(token, "payments__charge", {"amount": 1})
     request.params["_meta"] = {"progressToken": 0, "vendor": None}
-    await w.broker.call(request)
+    await w.send(request)
     assert w.upstream.sent == [
         {"name": "charge", "arguments": {"amount": 1}, "_meta": {"progressToken": 0, "vendor": None}}
     ]
@@ -177,7 +177,7 @@ async def test_a_cap_halts_the_session_until_a_person_lifts_it_and_running_calls
     slow = Request(token, "payments__slow")
     w.upstream.script["slow"] = w.upstream.waiting
     async with anyio.create_task_group() as tasks:
-        tasks.start_soon(w.broker.call, slow)
+        tasks.start_soon(w.send, slow)
         await w.upstream.started.wait()
         for _ in range(8):
             assert "isError" not in (await w.call(token))["result"]
@@ -200,7 +200,7 @@ async def test_a_halt_by_a_cap_lets_running_calls_deliver(w):
     slow = Request(token, "payments__look")
     w.upstream.script["look"] = w.upstream.waiting
     async with anyio.create_task_group() as tasks:
-        tasks.start_soon(w.broker.call, slow)
+        tasks.start_soon(w.send, slow)
         await w.upstream.started.wait()
         for _ in range(10):
             await w.call(token)
@@ -280,7 +280,7 @@ async def test_a_stop_while_the_answer_waits_for_a_slow_reader_withholds_it(w):
     async with anyio.create_task_group() as tasks:
 
         async def call():
-            returned.append(await w.broker.call(request))
+            returned.append(await w.send(request))
 
         tasks.start_soon(call)
         with anyio.fail_after(5):
@@ -299,8 +299,8 @@ async def test_its_own_caller_can_cancel_a_call_and_nobody_elses_is_touched(w):
     w.upstream.script["slow"] = w.upstream.waiting
     mine, theirs = Request(token, "payments__slow"), Request(other, "payments__slow")
     async with anyio.create_task_group() as tasks:
-        tasks.start_soon(w.broker.call, theirs)
-        tasks.start_soon(w.broker.call, mine)
+        tasks.start_soon(w.send, theirs)
+        tasks.start_soon(w.send, mine)
         with anyio.fail_after(5):
             while len(w.upstream.sent) < 2:
                 await anyio.lowlevel.checkpoint()

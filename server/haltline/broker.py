@@ -25,6 +25,7 @@ from haltline.facts import gather
 from haltline.identity import Unknown
 from haltline.ledger import Hold
 from haltline.policy.model import Allow, Deny, Facts, Halt, Principal, Reason, ToolCall
+from haltline.quarantine import comes_first, not_served
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -78,19 +79,17 @@ class Broker:
             return _unavailable("outcomes of earlier calls are not recorded yet")
         if self._health.draining:
             return refusal("denied", [_DRAINING])
-        tool = self._parts.catalog.tool(request.tool)
         try:
-            return await self._parts.writer.run(lambda tx: self._decide(tx, running, request, tool))
+            return await self._parts.writer.run(lambda tx: self._decide(tx, running, request))
         except StoreUnavailable as error:
             # A COMMIT that failed may still have reached the disk: whatever is there is voided, for nothing was sent.
             self._unrecorded.add(running.id, lambda tx: records.void_unsent(tx, self._parts, running.id))
             log.error("call_not_recorded", call=running.id, error=str(error))
             return _unavailable("this call could not be recorded")
 
-    def _decide(
-        self, tx: Tx, running: Running, request: CallRequest, tool: Tool | None
-    ) -> Admitted | Answer | Unknown | NoSuchTool:
+    def _decide(self, tx: Tx, running: Running, request: CallRequest) -> Admitted | Answer | Unknown | NoSuchTool:
         """Identify, decide, reserve and record: one unit of work (P1, P2, P3)."""
+        tool = request.target
         policy = self._parts.policies.current
         who = self._doorman.principal(tx, request.token, request.session_key, policy, open_session=True)
         if isinstance(who, Unknown):
@@ -108,8 +107,11 @@ class Broker:
             decision = self._unlisted(who, policy, request.tool)
         else:
             facts = gather(tx, self._parts, who, policy)
-            asked = ToolCall(tool.name, tool.upstream, request.arguments, tool.input_schema)
+            free = request.method != "tools/call"  # unless priced (R25)
+            asked = ToolCall(tool.name, tool.upstream, request.arguments, tool.input_schema, free)
             decision = _decided(lambda: policy.decide(asked, who, facts, tx.now_us))
+            if request.method == "tools/call":
+                decision = self._as_pinned(tx, tool, decision)
         said = records.Said(who, request, running.id, tool, policy.version if policy else None, facts)
         if not isinstance(decision, Allow):
             return self._refuse(tx, said, decision)
@@ -119,6 +121,13 @@ class Broker:
         records.allowed(tx, self._parts, said, decision)
         tx.after_commit(lambda: self._parts.calls.bind(running, who.agent_id, who.session_id))
         return Admitted(who, tool, decision, policy.version, tx.now_us, policy.doubt_charges_after_s)
+
+    def _as_pinned(self, tx: Tx, tool: Tool, decision: Decision) -> Decision:
+        """A tool whose definition is not the approved one is refused, whatever it would cost; nobody is halted for it."""
+        reason = not_served(self._parts.pins.get(tx, tool.upstream, tool.own_name), tool)
+        if reason is None or (not isinstance(decision, Allow) and comes_first(decision.reasons[0])):
+            return decision
+        return Deny((reason,))
 
     def _unlisted(self, who: Principal, policy: Policy, tool: str) -> Deny:
         """A name that is not listed: nobody has it, or the upstream that it names is away."""
@@ -144,9 +153,8 @@ class Broker:
             self._parts.catalog.upstream(admitted.tool.upstream),
             running,
             who=admitted.who,
-            params={**request.params, "name": admitted.tool.own_name},
+            request=request,
             deadline_s=admitted.allow.deadline_s,
-            notify=request.notify,
         )
 
     # transaction 2

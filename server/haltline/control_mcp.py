@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from haltline.calls.attempts import Attempts
     from haltline.control import Control
-    from haltline.wire.endpoint import Exchange
+    from haltline.wire.exchange import Exchange
     from haltline.wire.messages import Answer
 
 __all__ = ["ControlFace"]

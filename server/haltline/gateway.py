@@ -10,23 +10,27 @@ from typing import TYPE_CHECKING, Any
 
 from mcp.shared.inbound import find_invalid_x_mcp_header, x_mcp_header_map
 
+from haltline.brokered import Brokered, for_era, peer_of
 from haltline.calls.admission import Dead
 from haltline.calls.call import NoSuchTool
+from haltline.calls.refusals import as_error
 from haltline.identity import Unknown
+from haltline.quarantine import served
+from haltline.upstreams.model import Caller
+from haltline.upstreams.offers import LISTINGS, Offers
 from haltline.wire import messages
 from haltline.wire.messages import Unauthorized
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Awaitable, Callable
 
     from haltline.broker import Broker
     from haltline.calls.admission import Doorman
     from haltline.calls.attempts import Attempts
-    from haltline.calls.running import Running
     from haltline.parts import Parts
     from haltline.policy.model import Principal
     from haltline.policy.policy import Policy
-    from haltline.wire.endpoint import Exchange
+    from haltline.wire.exchange import Exchange
     from haltline.wire.messages import Answer
 
 __all__ = ["Gateway"]
@@ -37,32 +41,9 @@ INSTRUCTIONS = (
     "and finish without that tool or tell the person you work for."
 )
 _LISTS_CACHED = 1_000
-
-
-class _Request:
-    """A `tools/call` exchange as the broker reads it."""
-
-    def __init__(self, exchange: Exchange, tool: str, arguments: Mapping[str, Any]) -> None:
-        self._exchange = exchange
-        self.token = exchange.token
-        self.session_key = exchange.session_key
-        self.source = exchange.source
-        self.params: Mapping[str, Any] = exchange.params
-        self.tool = tool
-        self.arguments = arguments
-
-    def attach(self, running: Running) -> None:
-        self._exchange.on_cancel = running.cancel
-        self._exchange.reply.muted = lambda: running.stopped is not None
-
-    def notify(self, message: dict[str, Any]) -> None:
-        self._exchange.notify(message)
-
-    async def drain(self) -> None:
-        await self._exchange.reply.drain()
-
-    async def respond(self, answer: Answer) -> None:
-        await self._exchange.reply.answer(for_era(answer, modern=self._exchange.modern))
+_REFERENCES = {"ref/prompt": ("name", "prompt"), "ref/resource": ("uri", "resource")}
+_HANDSHAKE_ONLY = frozenset({"logging/setLevel", "resources/subscribe", "resources/unsubscribe"})
+LOG_LEVELS = ("debug", "info", "notice", "warning", "error", "critical", "alert", "emergency")
 
 
 class Gateway:
@@ -77,22 +58,33 @@ class Gateway:
         self._broker = broker
         self._doorman = doorman
         self._attempts = attempts
+        self._offers = Offers(parts.catalog)
         self._lists: OrderedDict[tuple[Any, ...], list[dict[str, Any]]] = OrderedDict()
+        self._handlers: dict[str, Callable[[Exchange], Awaitable[Answer | Unauthorized | None]]] = {
+            "tools/list": self._list,
+            "tools/call": self._call_tool,
+            "prompts/get": self._get_prompt,
+            "resources/read": self._use_resource,
+            "resources/subscribe": self._use_resource,
+            "resources/unsubscribe": self._use_resource,
+            "completion/complete": self._complete,
+            "logging/setLevel": self._set_level,
+            **dict.fromkeys(LISTINGS, self._list_offers),
+        }
 
     @property
     def capabilities(self) -> dict[str, Any]:
-        return {"tools": {}}
+        return {"tools": {}, **self._offers.capabilities()}
 
     async def admit(self, token: str | None, source: str) -> Unauthorized | None:
         who = await self._who(token, "")
         return self._turned_away(who, source) if isinstance(who, Unknown) else None
 
     async def handle(self, exchange: Exchange) -> Answer | Unauthorized | None:
-        if exchange.method == "tools/call":
-            return await self._call(exchange)
-        if exchange.method == "tools/list":
-            return await self._list(exchange)
-        return await self.admit(exchange.token, exchange.source)
+        handler = self._handlers.get(exchange.method)
+        if handler is None or (exchange.modern and exchange.method in _HANDSHAKE_ONLY):
+            return await self.admit(exchange.token, exchange.source)
+        return await handler(exchange)
 
     def input_schema(self, tool: str) -> Any:
         found = self._parts.catalog.tool(tool)
@@ -101,20 +93,95 @@ class Gateway:
             return None
         return schema
 
-    # tools/call
+    # requests that go to an upstream
 
-    async def _call(self, exchange: Exchange) -> Answer | Unauthorized | None:
-        tool, arguments = exchange.params.get("name"), exchange.params.get("arguments")
-        if not isinstance(tool, str) or not (arguments is None or isinstance(arguments, dict)):
-            denied = await self.admit(exchange.token, exchange.source)
-            text = '"name" must be a string and "arguments" an object'
-            return denied or messages.error(messages.INVALID_PARAMS, text)
-        answer = await self._broker.call(_Request(exchange, tool, arguments or {}))
+    async def _call_tool(self, exchange: Exchange) -> Answer | Unauthorized | None:
+        name, arguments = exchange.params.get("name"), exchange.params.get("arguments")
+        if not isinstance(name, str) or not (arguments is None or isinstance(arguments, dict)):
+            return await self._malformed(exchange, '"name" must be a string and "arguments" an object')
+        target = self._parts.catalog.tool(name)
+        return await self._broker_it(Brokered(exchange, name, target, arguments or {}, own="name"), exchange, "tool")
+
+    async def _get_prompt(self, exchange: Exchange) -> Answer | Unauthorized | None:
+        name, arguments = exchange.params.get("name"), exchange.params.get("arguments")
+        if not isinstance(name, str) or not (arguments is None or isinstance(arguments, dict)):
+            return await self._malformed(exchange, '"name" must be a string and "arguments" an object')
+        target = self._offers.prompt(name)
+        return await self._broker_it(Brokered(exchange, name, target, arguments or {}, own="name"), exchange, "prompt")
+
+    async def _use_resource(self, exchange: Exchange) -> Answer | Unauthorized | None:
+        """Read it, or hear about its changes from now on, or no more."""
+        uri = exchange.params.get("uri")
+        if not isinstance(uri, str):
+            return await self._malformed(exchange, '"uri" must be a string')
+        target = self._offers.resource(uri)
+        name = uri if target is None else target.name
+        return await self._broker_it(Brokered(exchange, name, target, {"uri": uri}), exchange, "resource")
+
+    async def _complete(self, exchange: Exchange) -> Answer | Unauthorized | None:
+        ref = exchange.params.get("ref")
+        if not isinstance(ref, dict) or ref.get("type") not in _REFERENCES:
+            return await self._malformed(exchange, '"ref" must name a prompt or a resource')
+        key, what = _REFERENCES[ref["type"]]
+        lead = ref.get(key)
+        if not isinstance(lead, str):
+            return await self._malformed(exchange, f'"ref" must have a "{key}"')
+        target = self._offers.prompt(lead) if what == "prompt" else self._offers.resource(lead)
+        request = Brokered(exchange, lead if target is None else target.name, target, {"ref": ref})
+        if target is not None:
+            request.params = {**exchange.params, "ref": {**ref, key: target.own_name}}
+        return await self._broker_it(request, exchange, what)
+
+    async def _broker_it(self, request: Brokered, exchange: Exchange, what: str) -> Answer | Unauthorized | None:
+        answer = await self._broker.call(request)
         if isinstance(answer, Unknown):
             return self._turned_away(answer, exchange.source)
         if isinstance(answer, NoSuchTool):
-            return messages.error(messages.INVALID_PARAMS, f"Unknown tool: {tool[:80]}")
-        return None if answer is None else for_era(answer, modern=exchange.modern)
+            return messages.error(messages.INVALID_PARAMS, f"Unknown {what}: {answer.tool[:80]}")
+        if answer is None or what == "tool":
+            return None if answer is None else for_era(answer, modern=exchange.modern)
+        return as_error(answer)
+
+    async def _malformed(self, exchange: Exchange, text: str) -> Answer | Unauthorized:
+        denied = await self.admit(exchange.token, exchange.source)
+        return denied or messages.error(messages.INVALID_PARAMS, text)
+
+    # logging
+
+    async def _set_level(self, exchange: Exchange) -> Answer | Unauthorized:
+        denied = await self.admit(exchange.token, exchange.source)
+        level = exchange.params.get("level")
+        if denied is not None:
+            return denied
+        if level not in LOG_LEVELS:
+            return messages.error(messages.INVALID_PARAMS, f'"level" must be one of {", ".join(LOG_LEVELS)}')
+        if exchange.conversation is not None:
+            exchange.conversation.log_level = level
+        return messages.result({})
+
+    # lists
+
+    async def _list_offers(self, exchange: Exchange) -> Answer | Unauthorized:
+        """Prompts, resources or templates of every upstream, in one page."""
+        who = await self._who(exchange.token, exchange.session_key)
+        if isinstance(who, Unknown):
+            return self._turned_away(who, exchange.source)
+        if exchange.params.get("cursor") is not None:
+            return messages.error(messages.INVALID_PARAMS, "this list has one page, so no cursor leads on")
+        listing, policy = LISTINGS[exchange.method], self._parts.policies.current
+        items: list[dict[str, Any]] = []
+        if not isinstance(who, Dead) and policy is not None:
+            caller = Caller(who.agent_id, who.session_id)
+            items = await self._offers.list(
+                listing, caller, peer_of(exchange), lambda name, upstream: policy.grants(who, name, upstream)
+            )
+        return self._page(exchange, listing.items, items)
+
+    def _page(self, exchange: Exchange, key: str, items: list[dict[str, Any]]) -> Answer:
+        result: dict[str, Any] = {key: items}
+        if exchange.modern:
+            result |= {"resultType": "complete", "ttlMs": 0, "cacheScope": "private"}
+        return messages.result(result)
 
     # tools/list
 
@@ -126,18 +193,16 @@ class Gateway:
             return messages.error(messages.INVALID_PARAMS, "this list has one page, so no cursor leads on")
         policy = self._parts.policies.current
         tools = [] if isinstance(who, Dead) or policy is None else self._granted(who, policy)
-        result: dict[str, Any] = {"tools": tools}
-        if exchange.modern:
-            result |= {"resultType": "complete", "ttlMs": 0, "cacheScope": "private"}
-        return messages.result(result)
+        return self._page(exchange, "tools", tools)
 
     def _granted(self, who: Principal, policy: Policy) -> list[dict[str, Any]]:
-        """The definitions that this grant may call; a list is made once for each grant, policy and catalogue."""
-        tools = self._parts.catalog.tools()
-        key = (who.tier, who.scopes, who.tools, policy.version, id(tools))
+        """The definitions that this grant may call; made once for each grant, policy, catalogue and set of pins."""
+        tools, pins = self._parts.catalog.tools(), self._parts.pins
+        key = (who.tier, who.scopes, who.tools, policy.version, id(tools), pins.generation)
         found = self._lists.get(key)
         if found is None:
-            found = [dict(tool.definition) for tool in tools if policy.grants(who, tool.name, tool.upstream)]
+            granted = [tool for tool in tools if policy.grants(who, tool.name, tool.upstream)]
+            found = [dict(tool.definition) for tool in served(pins, granted)]
             self._lists[key] = found
             if len(self._lists) > _LISTS_CACHED:
                 self._lists.popitem(last=False)
@@ -158,13 +223,3 @@ class Gateway:
     def _turned_away(self, unknown: Unknown, source: str) -> Unauthorized:
         self._attempts.note("agents", source, unknown.code)
         return Unauthorized(unknown.code, unknown.text)
-
-
-def for_era(answer: Answer, *, modern: bool) -> Answer:
-    """`resultType` belongs to 2026-07-28: there it is required, before it unknown."""
-    result = answer.get("result")
-    if not isinstance(result, dict) or ("resultType" in result) == modern:
-        return answer
-    if modern:
-        return {"result": {"resultType": "complete", **result}}
-    return {"result": {key: value for key, value in result.items() if key != "resultType"}}

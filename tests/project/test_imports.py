@@ -22,6 +22,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("policy_source",),
     # The path of a call, what an operator can do, and what both stand on.
     ("parts", "facts", "standings", "alarm", "calls", "health", "broker", "control", "control_tools", "shapes"),
+    ("brokered",),
     ("gateway", "control_mcp"),
     ("setup",),
     ("http_server",),

@@ -30,7 +30,9 @@ from haltline.health import Health
 from haltline.identity import Identity
 from haltline.ledger import Hold, Ledger
 from haltline.parts import Parts
+from haltline.pins.table import Pins
 from haltline.policy_source import PolicySource
+from haltline.quarantine import Quarantine
 from haltline.redact import Redactor
 from haltline.shapes import schema_of
 from haltline.store.database import connect_writer
@@ -40,6 +42,7 @@ from haltline.upstreams.catalog import Catalog
 from haltline.upstreams.model import Caller, UpstreamError
 from haltline.wire.messages import Unauthorized
 from support.scripted import ScriptedUpstream
+from support.world import Request, send
 
 __all__ = ["NOON_US", "Desk", "Exchange", "Failed", "desk"]
 
@@ -123,31 +126,6 @@ class Exchange:
         self.session_key = ""
 
 
-class Call:
-    """One call of an agent; `delivered` is what reached it."""
-
-    def __init__(self, token: str, tool: str) -> None:
-        self.token = token
-        self.tool = tool
-        self.session_key = ""
-        self.source = "127.0.0.1"
-        self.arguments: dict[str, Any] = {}
-        self.params = {"name": tool, "arguments": {}}
-        self.delivered: list[Any] = []
-
-    def attach(self, running: Any) -> None:
-        self.running = running
-
-    def notify(self, message: Any) -> None:
-        raise AssertionError("no upstream here sends notifications")
-
-    async def drain(self) -> None:
-        return
-
-    async def respond(self, answer: Any) -> None:
-        self.delivered.append(answer)
-
-
 class Desk:
     """`ask` acts as the person; the other credentials are beside it."""
 
@@ -190,8 +168,8 @@ class Desk:
 
     async def call(self, token: str, tool: str = "payments__charge") -> Any:
         """What the agent got."""
-        request = Call(token, tool)
-        returned = await self.broker.call(request)  # type: ignore[arg-type]
+        request = Request(token, tool)
+        returned = await send(self.parts, self.broker, request)
         return request.delivered[0] if request.delivered else returned
 
     async def in_doubt(self, session: str, amount: int = 300_000, call: str = "call_doubt") -> str:
@@ -241,13 +219,16 @@ async def desk(
     writer = Writer(lambda: connect_writer(folder / "haltline.db"), clock.now_us)
     writer.on_lost(audit.forget)
     writer.on_lost(ledger.forget)
+    pins = Pins()
+    writer.on_lost(pins.forget)
     writer.start()
     reader = Reader(folder / "haltline.db")
     parts = Parts(
         clock=clock, writer=writer, reader=reader, identity=Identity(bytes(32)), halts=Halts(), ledger=ledger, audit=audit,
         outbox=Outbox([], writer, reader, clock), catalog=Catalog([Upstream()]), calls=RunningCalls(),
-        policies=source,
+        policies=source, pins=pins,
     )  # fmt: skip
+    parts.catalog.reviewed_by(Quarantine(parts).review)
     await parts.catalog.refresh("payments")
     attempts, unrecorded = Attempts(writer, audit), Unrecorded(writer)
     health = Health(writer, source, unrecorded, started_us=clock.now_us())

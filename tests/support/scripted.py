@@ -34,6 +34,10 @@ class ScriptedUpstream:
         self.release = anyio.Event()
         self.forgotten: list[tuple[Caller, bool]] = []
 
+    @property
+    def capabilities(self) -> dict[str, Any]:
+        return {}
+
     async def list_tools(self) -> list[dict[str, Any]]:
         return self.tools
 

@@ -22,15 +22,18 @@ from haltline.health import Health
 from haltline.identity import Identity
 from haltline.ledger import Ledger
 from haltline.parts import Parts
+from haltline.pins.table import Pins
 from haltline.policy_source import PolicySource
+from haltline.quarantine import Quarantine
 from haltline.redact import Redactor
 from haltline.store.database import connect_writer
 from haltline.store.reader import Reader
 from haltline.store.writer import Tx, Writer
 from haltline.upstreams.catalog import Catalog
+from haltline.upstreams.model import NOBODY
 from support.scripted import ScriptedUpstream
 
-__all__ = ["POLICY", "Request", "World", "world"]
+__all__ = ["POLICY", "Request", "World", "send", "world"]
 
 POLICY = """
 version: "1"
@@ -74,7 +77,10 @@ class Request:
         self.source = "127.0.0.1"
         self.tool = tool
         self.arguments = arguments or {}
-        self.params = {"name": tool, "arguments": self.arguments}
+        self.method = "tools/call"
+        self.peer = NOBODY
+        self.target: Any = None
+        self.params: dict[str, Any] = {"name": tool, "arguments": self.arguments}
         self.delivered: list[dict[str, Any]] = []
         self.notices: list[dict[str, Any]] = []
         self.running: Running | None = None
@@ -129,8 +135,11 @@ class World:
     ) -> Any:
         """What the caller got: the delivered answer, else what the broker returned."""
         request = Request(token, tool, arguments, **more)
-        returned = await self.broker.call(request)
+        returned = await self.send(request)
         return request.delivered[0] if request.delivered else returned
+
+    async def send(self, request: Request) -> Any:
+        return await send(self.parts, self.broker, request)
 
     async def events(self, kind: str = "") -> list[dict[str, Any]]:
         rows = await self.parts.reader.rows("SELECT body FROM events WHERE kind LIKE ? ORDER BY seq", (f"{kind}%",))
@@ -145,6 +154,14 @@ class World:
 
     async def halts(self) -> list[Any]:
         return await self.run(self.parts.halts.all_set)
+
+
+async def send(parts: Parts, broker: Broker, request: Request) -> Any:
+    """As the gateway does: the target from the catalogue, its own name in the params."""
+    request.target = parts.catalog.tool(request.tool)
+    if request.target is not None:
+        request.params = {**request.params, "name": request.target.own_name}
+    return await broker.call(request)
 
 
 @asynccontextmanager
@@ -170,13 +187,17 @@ async def world(
     writer = Writer(lambda: connect(folder / "haltline.db"), clock.now_us)
     writer.on_lost(audit.forget)
     writer.on_lost(ledger.forget)
+    pins = Pins()
+    writer.on_lost(pins.forget)
     writer.start()
     reader = Reader(folder / "haltline.db")
     catalog = Catalog(upstreams)
     parts = Parts(
         clock=clock, writer=writer, reader=reader, identity=Identity(bytes(32)), halts=Halts(), ledger=ledger, audit=audit,
         outbox=Outbox([], writer, reader, clock), catalog=catalog, calls=RunningCalls(), policies=source,
+        pins=pins,
     )  # fmt: skip
+    catalog.reviewed_by(Quarantine(parts).review)
     doorman = Doorman(parts.identity, parts.halts, audit, grace_s)
     unrecorded = Unrecorded(writer)
     broker = Broker(parts, doorman, unrecorded, Health(writer, source, unrecorded, started_us=clock.now_us()))

@@ -11,23 +11,28 @@ if TYPE_CHECKING:
     from haltline.calls.running import Running
     from haltline.policy.model import Allow, Principal
     from haltline.upstreams.catalog import Tool
+    from haltline.upstreams.model import Peer
 
 __all__ = ["Admitted", "CallRequest", "NoSuchTool"]
 
 
 class CallRequest(Protocol):
-    """One `tools/call` as a face hands it over."""
+    """One request as a face hands it over: `tools/call`, or what else goes to an upstream."""
 
+    method: str
+    peer: Peer
+    target: Tool | None
+    """Where it goes; None: no upstream has it (now)."""
     token: str | None
     session_key: str
     source: str
     params: Mapping[str, Any]
-    """The raw object that travels on, but for the tool's name."""
+    """The raw object that travels on, under the upstream's own name of it."""
 
-    @property
-    def tool(self) -> str: ...
-    @property
-    def arguments(self) -> Mapping[str, Any]: ...
+    tool: str
+    """The name that agents, policy and records know it by."""
+    arguments: Mapping[str, Any]
+
     def attach(self, running: Running) -> None:
         """Let the caller cancel it, and withhold its notifications once it is stopped."""
 

@@ -6,7 +6,7 @@ valid answer is unknown, and stays in doubt (R10).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -18,6 +18,7 @@ from haltline.policy.model import Reason
 from haltline.upstreams.model import Caller, NotSent, OutcomeUnknown, UpstreamCall
 
 if TYPE_CHECKING:
+    from haltline.calls.call import CallRequest
     from haltline.calls.running import Running
     from haltline.policy.model import Principal
     from haltline.upstreams.model import Upstream
@@ -76,17 +77,18 @@ async def send(
     running: Running,
     *,
     who: Principal,
-    params: Mapping[str, Any],
+    request: CallRequest,
     deadline_s: float,
-    notify: Callable[[dict[str, Any]], None],
 ) -> Outcome:
     """Dispatch within the call's cancel scope. Never raises but for a cancellation from outside it."""
     call = UpstreamCall(
         caller=Caller(who.agent_id, who.session_id, who.agent, who.task),
-        params=params,
+        params=request.params,
         deadline_s=deadline_s,
         before_send=running.before_send,
-        on_notification=notify,
+        on_notification=request.notify,
+        method=request.method,
+        peer=request.peer,
     )
     with running.scope:
         try:

@@ -43,6 +43,8 @@ class Said:
 
     def event(self, kind: Kind, body: Mapping[str, Any]) -> Event:
         described = dict(body)
+        if self.request.method != "tools/call":
+            described["method"] = self.request.method
         if self.tool is not None:
             described["tool_digest"] = self.tool.digest
         return Event(

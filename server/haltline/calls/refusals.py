@@ -7,13 +7,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Literal
 
+from mcp_types.jsonrpc import INVALID_PARAMS
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from haltline.policy.model import Reason
     from haltline.wire.messages import Answer
 
-__all__ = ["META_KEY", "refusal"]
+__all__ = ["META_KEY", "as_error", "refusal"]
 
 META_KEY = "io.haltline/refusal"
 Verdict = Literal["denied", "halted", "unknown"]
@@ -50,3 +52,12 @@ def _advice(verdict: Verdict, reason: Reason) -> str:
     if verdict == "unknown":
         return "Do not retry: it may have run."
     return "You may retry shortly." if reason.retryable else "Do not retry; finish without it."
+
+
+def as_error(answer: Answer) -> Answer:
+    """The same refusal for what has no `isError`: prompts, resources, completions. The facts stay, in `data`."""
+    result = answer.get("result")
+    facts = result.get("_meta", {}).get(META_KEY) if isinstance(result, dict) else None
+    if not isinstance(result, dict) or facts is None:
+        return answer
+    return {"error": {"code": INVALID_PARAMS, "message": result["content"][0]["text"], "data": {META_KEY: facts}}}

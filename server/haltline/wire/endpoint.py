@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any, Protocol
 import anyio
 import structlog
 from mcp.shared.inbound import (
-    ERROR_CODE_HTTP_STATUS,
     InboundLadderRejection,
     classify_inbound_request,
     find_duplicated_routing_header,
@@ -121,7 +120,8 @@ class Endpoint:
         exchange = Exchange(message, reply, headers=headers, modern=modern, token=token, source=source)
         rejected = self._modern_rejection(scope, exchange) if modern else self._handshake_rejection(exchange)
         if rejected is not None:
-            await reply.answer(messages.error(rejected.code, rejected.message, rejected.data), _status(rejected.code))
+            answer = messages.error(rejected.code, rejected.message, rejected.data)
+            await reply.answer(answer, messages.http_status(answer))
             return
         if not modern and not self._session_known(exchange):
             await send_reply(send, 404, b"this MCP session has ended; send initialize again")
@@ -215,8 +215,7 @@ class Endpoint:
             return
         if answer is None:
             answer = messages.error(messages.METHOD_NOT_FOUND, f"{exchange.method[:80]} is not a method of this server")
-        code = answer["error"]["code"] if "error" in answer else None
-        await exchange.reply.answer(answer, _status(code) if exchange.modern else 200)
+        await exchange.reply.answer(answer, messages.http_status(answer) if exchange.modern else 200)
 
     async def _own(self, exchange: Exchange) -> Answer | Unauthorized | None:
         """The methods that every server has; None for the face's."""
@@ -290,10 +289,6 @@ def _is_modern(headers: dict[str, str], message: Message) -> bool:
         return True
     meta = message.params.get("_meta")
     return isinstance(meta, dict) and PROTOCOL_VERSION_META_KEY in meta
-
-
-def _status(code: int | None) -> int:
-    return 200 if code is None else ERROR_CODE_HTTP_STATUS.get(code, 200)
 
 
 async def _watch(receive: Receive, exchange: Exchange) -> None:

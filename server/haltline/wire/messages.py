@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from mcp.shared.inbound import ERROR_CODE_HTTP_STATUS
 from mcp_types.jsonrpc import INTERNAL_ERROR, INVALID_PARAMS, INVALID_REQUEST, METHOD_NOT_FOUND, PARSE_ERROR
 
 __all__ = [
@@ -20,6 +21,7 @@ __all__ = [
     "Message",
     "Unauthorized",
     "error",
+    "http_status",
     "read",
     "result",
 ]
@@ -54,6 +56,13 @@ def result(value: dict[str, Any]) -> Answer:
 def error(code: int, message: str, data: Any = None) -> Answer:
     described = {"code": code, "message": message}
     return {"error": described if data is None else {**described, "data": data}}
+
+
+def http_status(answer: Answer) -> int:
+    """The HTTP status that goes with an answer at 2026-07-28; before it an answer is always 200."""
+    error = answer.get("error")
+    code = error.get("code") if isinstance(error, dict) else None
+    return ERROR_CODE_HTTP_STATUS.get(code, 200) if isinstance(code, int) else 200
 
 
 def read(value: Any) -> Message | str:
