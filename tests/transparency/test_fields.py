@@ -1,0 +1,110 @@
+"""What an upstream sends is what an agent gets, field by field: everything is asked directly and through the broker (P11).
+
+The upstream sends every field that MCP knows, fields that it does not know, nulls, big numbers and a mebibyte of text.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from support.broker_process import broker_process
+from support.field_diff import Difference, differences
+from support.raw_mcp import HttpClient
+from support.rich_messages import LISTS, NOTICES, PROMPTS, READ, RESULTS
+from support.rich_upstream import rich_upstream
+
+POLICY = """
+version: "1"
+currency: USD
+time_zone: UTC
+tiers:
+  all: {tools: ["*"]}
+tools:
+  "*": {price: "0.00"}
+"""
+CAPABILITIES = {"elicitation": {"form": {}}, "x-more": {"null": None, "big": 2**70}, "experimental": {"x": {}}}
+ARGUMENTS = {"a": None, "n": 2**70, "f": 1.0, "i": 1, "text": "\u2028 é 😀 \u0000", "deep": [[{"b": []}]], "": {}}
+META = {"progressToken": 0, "x/y": {"null": None, "big": -(2**70)}}
+ALLOWED = [
+    (r"open\.result\..*", "the broker says of itself who it is, what it offers and how its refusals are to be read"),
+    (
+        r".*/list\[0\]\.result\.(ttlMs|cacheScope)",
+        "a list is put together for this agent from all upstreams, so how long it holds is the broker's to say (2026-07-28)",
+    ),
+    (
+        r"tools/call nothing\[0\]\.result\.resultType",
+        "2026-07-28 demands it; an upstream that leaves it out is understood as the revision says",
+    ),
+    (
+        r"tools/call of_another_type\[0\]\.result\.resultType",
+        "a client of the handshake era does not know it: there a result has no type",
+    ),
+]
+"""What may differ: where, and why. Nothing else may."""
+PREFIX = "rich__"
+
+
+def asked(client: HttpClient, prefix: str) -> dict[str, Any]:
+    """The answer to every question there is, by question."""
+    said: dict[str, Any] = {"open": client.open()}
+    for method, (key, _) in LISTS.items():
+        said[method] = client.ask(method)
+        said[method][-1]["result"][key].sort(key=lambda item: str(item.get("name")))
+    for tool in RESULTS:
+        sent = {"name": prefix + tool, "arguments": ARGUMENTS, "x-more": {"null": None}}
+        said[f"tools/call {tool}"] = client.ask("tools/call", sent, identifier=f"id of {tool}", meta=META)
+    said["tools/call without arguments"] = client.ask("tools/call", {"name": f"{prefix}params"})
+    for prompt in PROMPTS:
+        said[f"prompts/get {prompt}"] = client.ask("prompts/get", {"name": prefix + prompt, "arguments": {"a": "é"}})
+    for uri in READ:
+        said[f"resources/read {uri}"] = client.ask("resources/read", {"uri": uri})
+    for ref in ({"type": "ref/prompt", "name": f"{prefix}ask"}, {"type": "ref/resource", "uri": "x://{id}/more{?q}"}):
+        params = {"ref": {**ref, "x": None}, "argument": {"name": "a", "value": ""}, "context": {"arguments": {}}}
+        said[f"completion/complete {ref['type']}"] = client.ask("completion/complete", params)
+    client.close()
+    return said
+
+
+def unexplained(title: str, differing: Iterator[Difference]) -> list[str]:
+    """Print the differences by their reasons; returns those that have none."""
+    by_reason: dict[str, list[str]] = {}
+    for one in differing:
+        reasons = [reason for pattern, reason in ALLOWED if re.fullmatch(pattern, one.path)]
+        by_reason.setdefault(reasons[0] if reasons else "", []).append(one.path if reasons else str(one))
+    others = by_reason.pop("", [])
+    print(f"\n{title}: {sum(map(len, by_reason.values()))} differences with a reason, {len(others)} without")
+    for reason, paths in by_reason.items():
+        print(f"  {reason}:\n      {', '.join(paths)}")
+    return others
+
+
+def unprefixed(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: unprefixed(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [unprefixed(item) for item in value]
+    return value.removeprefix(PREFIX) if isinstance(value, str) else value
+
+
+@pytest.mark.promise("P11")
+@pytest.mark.parametrize("shape", ["json", "sse"])
+@pytest.mark.parametrize("era", ["modern", "handshake"])
+def test_every_field_that_an_upstream_sends_reaches_the_agent_as_it_is(tmp_path: Path, era: str, shape: str):
+    modern = era == "modern"
+    with rich_upstream(tmp_path, era, shape) as port:
+        direct = asked(HttpClient(port, modern=modern, capabilities=CAPABILITIES), "")
+        upstreams = {"rich": {"url": f"http://127.0.0.1:{port}/mcp"}}
+        with broker_process(tmp_path / "broker", upstreams=upstreams, policy=POLICY) as broker:
+            broker.await_tools(*(PREFIX + name for name in RESULTS))
+            (opened,) = broker.open(["reader"], "all")
+            client = HttpClient(broker.agents_port, modern=modern, token=opened.token, capabilities=CAPABILITIES)
+            brokered = unprefixed(asked(client, PREFIX))
+    talk = direct["tools/call talks"]
+    assert len(talk) == len(NOTICES) + 1, "the upstream did not say all that it should"
+    others = unexplained(f"{era}, {shape}", differences(direct, brokered))
+    assert others == [], "\n".join(others)
