@@ -5,28 +5,18 @@ The upstream sends every field that MCP knows, fields that it does not know, nul
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from support.broker_process import broker_process
-from support.field_diff import Difference, differences
+from support.field_diff import differences
 from support.raw_mcp import HttpClient
 from support.rich_messages import LISTS, NOTICES, PROMPTS, READ, RESULTS
 from support.rich_upstream import rich_upstream
+from transparency.comparison import POLICY, unexplained, unprefixed
 
-POLICY = """
-version: "1"
-currency: USD
-time_zone: UTC
-tiers:
-  all: {tools: ["*"]}
-tools:
-  "*": {price: "0.00"}
-"""
 CAPABILITIES = {"elicitation": {"form": {}}, "x-more": {"null": None, "big": 2**70}, "experimental": {"x": {}}}
 ARGUMENTS = {"a": None, "n": 2**70, "f": 1.0, "i": 1, "text": "\u2028 é 😀 \u0000", "deep": [[{"b": []}]], "": {}}
 META = {"progressToken": 0, "x/y": {"null": None, "big": -(2**70)}}
@@ -70,27 +60,6 @@ def asked(client: HttpClient, prefix: str) -> dict[str, Any]:
     return said
 
 
-def unexplained(title: str, differing: Iterator[Difference]) -> list[str]:
-    """Print the differences by their reasons; returns those that have none."""
-    by_reason: dict[str, list[str]] = {}
-    for one in differing:
-        reasons = [reason for pattern, reason in ALLOWED if re.fullmatch(pattern, one.path)]
-        by_reason.setdefault(reasons[0] if reasons else "", []).append(one.path if reasons else str(one))
-    others = by_reason.pop("", [])
-    print(f"\n{title}: {sum(map(len, by_reason.values()))} differences with a reason, {len(others)} without")
-    for reason, paths in by_reason.items():
-        print(f"  {reason}:\n      {', '.join(paths)}")
-    return others
-
-
-def unprefixed(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: unprefixed(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [unprefixed(item) for item in value]
-    return value.removeprefix(PREFIX) if isinstance(value, str) else value
-
-
 @pytest.mark.promise("P11")
 @pytest.mark.parametrize("shape", ["json", "sse"])
 @pytest.mark.parametrize("era", ["modern", "handshake"])
@@ -103,8 +72,8 @@ def test_every_field_that_an_upstream_sends_reaches_the_agent_as_it_is(tmp_path:
             broker.await_tools(*(PREFIX + name for name in RESULTS))
             (opened,) = broker.open(["reader"], "all")
             client = HttpClient(broker.agents_port, modern=modern, token=opened.token, capabilities=CAPABILITIES)
-            brokered = unprefixed(asked(client, PREFIX))
+            brokered = unprefixed(asked(client, PREFIX), PREFIX)
     talk = direct["tools/call talks"]
     assert len(talk) == len(NOTICES) + 1, "the upstream did not say all that it should"
-    others = unexplained(f"{era}, {shape}", differences(direct, brokered))
+    others = unexplained(f"{era}, {shape}", differences(direct, brokered), ALLOWED)
     assert others == [], "\n".join(others)
