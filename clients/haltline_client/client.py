@@ -166,6 +166,15 @@ class ControlClient:
         """Write price entries (price 0, for review) for what an upstream offers. A person's credential only."""
         return cast("r.ImportedTools", self.call("import_tools", upstream=upstream))
 
+    def review_tools(self, *, target: str | None = None) -> r.ToolReview:
+        """The definitions that wait for approval, of a tool, of an upstream or of all, with what changed."""
+        return cast("r.ToolReview", self.call("review_tools", target=target))
+
+    def approve_tool(self, tool: str, *, digest: str, reason: str, upstream: str | None = None) -> r.ApprovedTool:
+        """Serve a tool as `review_tools` showed it under this digest. A person's credential only."""
+        arguments = {"digest": digest, "reason": reason, "upstream": upstream}
+        return cast("r.ApprovedTool", self.call("approve_tool", tool=tool, **arguments))
+
     def explain_decision(
         self, agent: str, tool: str, *, arguments: Mapping[str, object] | None = None, session: str | None = None
     ) -> r.Explanation:

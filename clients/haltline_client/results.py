@@ -18,6 +18,7 @@ __all__ = [
     "AgentList",
     "Alert",
     "AlertList",
+    "ApprovedTool",
     "AuditPage",
     "Balance",
     "Caps",
@@ -36,6 +37,7 @@ __all__ = [
     "OpenedSession",
     "Operator",
     "OperatorList",
+    "PinnedTool",
     "Quantity",
     "Reason",
     "Reissued",
@@ -50,6 +52,7 @@ __all__ = [
     "SessionList",
     "Tool",
     "ToolList",
+    "ToolReview",
 ]
 
 
@@ -301,11 +304,44 @@ class Tool(TypedDict):
     matched_by: str | None
     shared_credential: bool
     description: str | None
+    state: NotRequired[str]
+    """`pinned`, or `quarantined`: not served until a person approves its definition."""
+    flags: NotRequired[list[str]]
+    digest: NotRequired[str]
 
 
 class ToolList(TypedDict):
     tools: list[Tool]
     upstreams: list[Upstream]
+
+
+class PinnedTool(TypedDict):
+    """A tool's definition as it is shown now (`digest`) against the one that was approved; `flags`: what is odd about it."""
+
+    tool: str
+    upstream: str
+    upstream_tool: str
+    state: Literal["pinned", "quarantined"]
+    digest: str
+    approved_digest: str | None
+    approved_by: str | None
+    approved_at: str | None
+    seen_at: str
+    flags: list[str]
+    diff: list[str]
+
+
+class ToolReview(TypedDict):
+    tools: list[PinnedTool]
+
+
+class ApprovedTool(TypedDict):
+    """`already` when exactly this definition was approved before."""
+
+    tool: str
+    upstream: str
+    digest: str
+    already: bool
 
 
 class ImportedTools(TypedDict):

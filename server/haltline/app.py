@@ -33,9 +33,11 @@ from haltline.http_server import Routes, Server, bind, text_route, url_of
 from haltline.identity import Identity
 from haltline.ledger import Ledger
 from haltline.parts import Parts
+from haltline.pins.table import Pins
 from haltline.policy.model import Reason
 from haltline.policy.policy import ToolDefaults
 from haltline.policy_source import PolicySource
+from haltline.quarantine import Quarantine
 from haltline.redact import Redactor
 from haltline.setup.first_start import first_operators
 from haltline.store.database import connect_writer
@@ -112,6 +114,7 @@ class App:
         self._broker = Broker(parts, doorman, self._unrecorded, self._health)
         self._gateway = Gateway(parts, self._broker, doorman, self._attempts, __version__)
         parts.catalog.on_change(self._gateway.forget_lists)
+        parts.pins.on_change(self._gateway.forget_lists)
         control = Control(parts, self._health, version=__version__, reload_policy=self.reload_policy)
         self._control_face = ControlFace(control, self._attempts, __version__)
         self._session_key = hmac.digest(pepper, b"mcp-session-ids", "sha256")
@@ -131,6 +134,8 @@ class App:
         writer = Writer(lambda: connect_writer(folder.database), clock.now_us)
         writer.on_lost(audit.forget)
         writer.on_lost(ledger.forget)
+        pins = Pins()
+        writer.on_lost(pins.forget)
         writer.start()
         stack.push_async_callback(writer.aclose)
         reader = Reader(folder.database)
@@ -158,7 +163,10 @@ class App:
             catalog=catalog,
             calls=RunningCalls(),
             policies=policies,
+            pins=pins,
         )
+        await writer.run(pins.known)
+        catalog.reviewed_by(Quarantine(parts).review)
         checkpoints = Checkpoints(writer, audit, signing, folder.checkpoints, outside=settings.checkpoint_to)
         return App(settings, folder, parts, checkpoints, pepper)
 

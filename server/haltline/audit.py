@@ -53,6 +53,8 @@ class Kind(StrEnum):
     CALL_VOIDED = "call.voided"
     CALL_IN_DOUBT = "call.in_doubt"
     CALL_RESOLVED = "call.resolved"
+    CALL_INPUT_REQUIRED = "call.input_required"
+    CALL_CONTINUED = "call.continued"
     AGENT_ADDED = "agent.added"
     AGENT_HALTED = "agent.halted"
     AGENT_RESUMED = "agent.resumed"
@@ -73,6 +75,10 @@ class Kind(StrEnum):
     POLICY_LOADED = "policy.loaded"
     POLICY_REJECTED = "policy.rejected"
     TOOLS_IMPORTED = "tools.imported"
+    TOOL_PINNED = "tool.pinned"
+    TOOL_QUARANTINED = "tool.quarantined"
+    TOOL_CHANGED = "tool.changed"
+    TOOL_APPROVED = "tool.approved"
 
 
 @dataclass(frozen=True, slots=True)

@@ -102,6 +102,7 @@ COMMANDS: Mapping[str, Mapping[str, Lazy | Branch]] = {
             {
                 "list": Lazy(f"{_CLIENT}.tools:list_tools", "Tools, prices and upstreams."),
                 "import": Lazy(f"{_CLIENT}.tools:import_tools", "Write price entries for what an upstream offers."),
+                "pin": Lazy(f"{_CLIENT}.pins:pin", "Look at changed definitions, and approve them."),
             },
         ),
         "client-config": Lazy(f"{_CLIENT}.client_config:client_config", "Print the configuration for a host."),

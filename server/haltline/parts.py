@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from haltline.halts import Halts
     from haltline.identity import Identity
     from haltline.ledger import Ledger
+    from haltline.pins.table import Pins
     from haltline.policy_source import PolicySource
     from haltline.store.reader import Reader
     from haltline.store.writer import Writer
@@ -34,3 +35,4 @@ class Parts:
     catalog: Catalog
     calls: RunningCalls
     policies: PolicySource
+    pins: Pins

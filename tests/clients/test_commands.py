@@ -55,6 +55,7 @@ CASES = [
     ("alerts list --limit 3", "list_alerts", {"limit": 3}, "research-bot stopped itself|slack-ops delivered|retrying after 3 attempts: HTTP 503"),
     ("tools list --upstream git", "list_tools", {"upstream": "git"}, "from amount|unpriced|One credential for all agents: payments|tools import"),
     ("tools import git", "import_tools", {"upstream": "git"}, "2 entries written to policies/tools.yaml|git__diff|policy reload"),
+    ("tools pin git --diff", "review_tools", {"target": "git"}, "QUARANTINED git__log|by operator:anna|- Show the log.|ZERO WIDTH SPACE"),
     ("operators add anna", "add_operator", {"name": "anna"}, "Added operator anna.|\nhl_o_once\n|shown once"),
     ("operators list", "list_operators", {}, "anna|person|active"),
     ("operators rotate anna", "rotate_operator", {"name": "anna"}, "\nhl_o_again\n"),

@@ -13,7 +13,7 @@ from haltline_client import ControlClient
 from support.desk import Desk, Failed
 
 LOOSENS = {
-    "resume", "reissue_agent", "resolve_in_doubt", "import_tools", "reload_policy",
+    "resume", "reissue_agent", "resolve_in_doubt", "import_tools", "reload_policy", "approve_tool",
     "add_operator", "rotate_operator", "revoke_operator",
 }  # fmt: skip
 NAMES = [tool.name for tool in CONTROL_TOOLS]
@@ -40,6 +40,11 @@ async def valid_arguments(at: Desk) -> dict[str, dict]:
         "show_session": {"session": session},
         "resolve_in_doubt": {"call": await at.in_doubt(session), "outcome": "void", "reason": "why"},
         "import_tools": {"upstream": "payments"},
+        "approve_tool": {
+            "tool": "payments__charge",
+            "reason": "why",
+            "digest": at.parts.catalog.tool("payments__charge").digest,
+        },
         "explain_decision": {"agent": "booking-7", "tool": "payments__look"},
         "add_operator": {"name": "cleo"},
         "rotate_operator": {"name": "ben"},
@@ -116,6 +121,7 @@ ACTS = {
     "open_session": "session.opened",
     "resolve_in_doubt": "call.resolved",
     "import_tools": "tools.imported",
+    "approve_tool": "tool.approved",
     "reload_policy": "policy.loaded",
     "add_operator": "operator.added",
     "rotate_operator": "operator.rotated",

@@ -18,10 +18,10 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("policy", "wire"),
     ("store",),
     # The parts: none knows another.
-    ("identity", "identity_rows", "ledger", "accounts", "audit", "audit_check", "checkpoints", "halts", "alerts", "upstreams", "signals"),
+    ("identity", "identity_rows", "ledger", "accounts", "audit", "audit_check", "checkpoints", "halts", "alerts", "upstreams", "pins", "signals"),
     ("policy_source",),
     # The path of a call, what an operator can do, and what both stand on.
-    ("parts", "facts", "standings", "alarm", "calls", "health", "broker", "control", "control_tools", "shapes"),
+    ("parts", "facts", "standings", "alarm", "quarantine", "calls", "health", "broker", "control", "control_tools", "shapes"),
     ("brokered",),
     ("gateway", "control_mcp"),
     ("setup",),

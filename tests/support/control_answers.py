@@ -110,6 +110,16 @@ def _tools() -> dict[str, Any]:
     return {"tools": tools, "upstreams": status()["upstreams"]}
 
 
+def _review() -> dict[str, Any]:
+    waits = {
+        "tool": "git__log", "upstream": "git", "upstream_tool": "log", "state": "quarantined", "digest": "ab" * 32,
+        "approved_digest": "cd" * 32, "approved_by": "operator:anna", "approved_at": ago(days=3), "seen_at": ago(minutes=2),
+        "flags": ["hidden characters in description: U+200B ZERO WIDTH SPACE"],
+        "diff": ["description:", "  - Show the log.", "  + Show the log[U+200B ZERO WIDTH SPACE]."],
+    }  # fmt: skip
+    return {"tools": [waits]}
+
+
 def all_answers() -> dict[str, Any]:
     """An answer for every control tool."""
     detail = {"tools": ["payments__*"], "caps": {"task": money("0.50"), "calls": 50}, "halt": HALT,
@@ -139,6 +149,8 @@ def all_answers() -> dict[str, Any]:
         "list_alerts": {"alerts": [ALERT]},
         "list_tools": _tools(),
         "import_tools": {"written": "policies/tools.yaml", "tools": ["git__log", "git__diff"]},
+        "review_tools": _review(),
+        "approve_tool": {"tool": "git__log", "upstream": "git", "digest": "ab" * 32, "already": False},
         "explain_decision": {
             "decision": "deny", "amount": money("1.20"),
             "reasons": [{"code": "charge.too_large", "text": "1.20 USD is more than 1.00 a call", "facts": {},

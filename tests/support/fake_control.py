@@ -18,7 +18,7 @@ __all__ = ["PERSON", "LOCAL", "Failure", "FakeControl", "RawAnswer", "fake_contr
 PERSON = "hl_o_person_secret"
 LOCAL = "hl_o_local_secret"
 PERSON_ONLY = {
-    "resume", "reissue_agent", "resolve_in_doubt", "import_tools", "reload_policy",
+    "resume", "reissue_agent", "resolve_in_doubt", "import_tools", "reload_policy", "approve_tool",
     "add_operator", "rotate_operator", "revoke_operator",
 }  # fmt: skip
 

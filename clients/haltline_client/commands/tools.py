@@ -19,6 +19,7 @@ __all__ = ["import_tools", "list_tools"]
 COLUMNS = (
     Column("TOOL"),
     Column("PRICE", right=True),
+    Column("DEFINITION"),
     Column("PRICED BY", flex=True, spare=True),
     Column("UPSTREAM"),
     Column("DESCRIPTION", flex=True, spare=True),
@@ -48,6 +49,7 @@ def _print_tools(desk: Desk, result: ToolList) -> None:
         (
             clean(one["tool"]),
             _price(one),
+            _defined(one),
             clean(one.get("matched_by")),
             clean(one["upstream"]),
             clean(one.get("description")),
@@ -61,6 +63,8 @@ def _print_tools(desk: Desk, result: ToolList) -> None:
         desk.page.line(*upstream_words(upstream))
     if shared:
         desk.page.wrapped(f"One credential for all agents: {', '.join(shared)}", head="")
+    if any(one.get("state") == "quarantined" for one in result["tools"]):
+        desk.page.wrapped("A quarantined tool is not served. What changed: haltline tools pin --diff", head="")
     if any(one["price"] is None for one in result["tools"]):
         desk.page.wrapped(
             "A tool without a price is refused. Write entries for review: haltline tools import UPSTREAM", head=""
@@ -69,6 +73,12 @@ def _print_tools(desk: Desk, result: ToolList) -> None:
 
 def _price(one: Tool) -> Styled:
     return Styled("unpriced", "warn") if one["price"] is None else Styled(clean(one["price"]), "plain")
+
+
+def _defined(one: Tool) -> Styled:
+    return (
+        Styled("QUARANTINED", "bad") if one.get("state") == "quarantined" else Styled(clean(one.get("state")), "plain")
+    )
 
 
 def _print_imported(desk: Desk, result: ImportedTools) -> None:

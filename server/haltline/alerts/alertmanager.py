@@ -21,7 +21,7 @@ __all__ = ["body"]
 _NO_END = "0001-01-01T00:00:00Z"
 """Go's zero time: how the Alertmanager says that it has not ended."""
 _FINGERPRINT_DIGITS = 16
-_GROUPED_BY = ("alertname", "agent", "session")
+_GROUPED_BY = ("alertname", "agent", "session", "tool")
 
 
 def body(delivery: Delivery, receiver: str, external_url: str) -> bytes:
@@ -59,6 +59,7 @@ def _labels(alert: Alert) -> dict[str, str]:
         "alertname": alert.kind,
         "agent": alert.agent,
         "session": alert.session,
+        "tool": alert.tool,
         "kind": alert.kind,
         "code": alert.code,
         "severity": alert.severity,

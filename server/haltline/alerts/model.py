@@ -85,11 +85,13 @@ class Alert:
     balances: tuple[Balance, ...] = ()
     commands: tuple[str, ...] = ()
     """The exact commands to resume or revoke, quoted for a shell."""
+    tool: str | None = None
+    """The tool, or the upstream, where it is about that and no agent."""
 
     @property
     def summary(self) -> str:
         """One line with agent, cause and balance: what remains when there is room for nothing else."""
-        who = f"agent {self.agent}" if self.agent else "everything"
+        who = f"agent {self.agent}" if self.agent else f"tool {self.tool}" if self.tool else "everything"
         where = f" (session {self.session})" if self.session else ""
         return f"{who}{where}: {self.kind} [{self.code}]: {self.text}{self._tightest()}"
 

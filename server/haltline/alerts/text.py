@@ -44,7 +44,7 @@ def block(delivery: Delivery) -> str:
 def _facts(delivery: Delivery) -> Iterator[tuple[str, str]]:
     """Labels and values in the order in which a person needs them; a label stands once before its several lines."""
     alert = delivery.alert
-    yield "agent", alert.agent or "everything"
+    yield ("tool", alert.tool) if alert.tool and not alert.agent else ("agent", alert.agent or "everything")
     single = (
         ("session", alert.session),
         ("task", alert.task),

@@ -3,7 +3,7 @@
     stops      revoke · halt · resume                  the kill switch
     agents     add · list · show · reissue             sessions   open · list · show
     money      calls in doubt: list · settle · void    records    audit log · alerts
-    tools      list · import                           policies   explain · reload
+    tools      list · import · review · approve        policies   explain · reload
     operators  add · list · rotate · revoke            status     everything at a glance
 
 Each act is one unit of work on the `desk`, in which the credential and its class are checked, the act is done and its
@@ -15,6 +15,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from haltline.control.agents import Agents
+from haltline.control.definitions import Definitions
 from haltline.control.desk import Desk, Request, Stranger
 from haltline.control.money import Money
 from haltline.control.operators import Operators
@@ -45,6 +46,7 @@ class Control:
         stops, agents, sessions = Stops(self._desk), Agents(self._desk), Sessions(self._desk)
         records, money, tools = Records(self._desk), Money(self._desk), Tools(self._desk)
         policies, operators = Policies(self._desk, reload_policy), Operators(self._desk)
+        definitions = Definitions(self._desk)
         acts = (
             stops.revoke,
             stops.halt,
@@ -63,6 +65,8 @@ class Control:
             money.resolve_in_doubt,
             tools.list_tools,
             tools.import_tools,
+            definitions.review_tools,
+            definitions.approve_tool,
             policies.explain_decision,
             policies.reload_policy,
             operators.add_operator,

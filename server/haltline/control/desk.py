@@ -33,6 +33,7 @@ PERSON_ONLY = frozenset(
         "reissue_agent",
         "resolve_in_doubt",
         "import_tools",
+        "approve_tool",
         "reload_policy",
         "add_operator",
         "rotate_operator",
@@ -198,7 +199,7 @@ class Desk:
 
 def _target(arguments: Mapping[str, Any]) -> str | None:
     """What a refused act was about, whatever its tool calls it."""
-    for key in ("target", "agent", "session", "call", "handle", "name", "upstream"):
+    for key in ("target", "agent", "session", "call", "handle", "name", "tool", "upstream"):
         value = arguments.get(key)
         if isinstance(value, str):
             return value[:200]

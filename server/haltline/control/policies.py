@@ -11,6 +11,7 @@ from haltline.control.views import Shown
 from haltline.errors import ConfigError, Conflict, RequestError
 from haltline.facts import gather
 from haltline.policy.model import Allow, Halt, Reason, ToolCall
+from haltline.quarantine import comes_first, not_served
 
 if TYPE_CHECKING:
     from haltline.control.desk import Desk, Operator, Request
@@ -83,10 +84,17 @@ class Policies:
             {"rule": one.rule, "where": one.where, "spoke": one.spoke, "text": one.text} for one in said.rules
         ]
         before = _before_the_policy(asked.dead, tool, listed=found is not None, owner=owner)
+        if before is None and found is not None:
+            before = not_served(self._parts.pins.shown(found.upstream, found.own_name), found)
         if before is not None:
             rules.insert(0, {"rule": "broker", "where": "", "spoke": "deny", "text": before.text})
         reasons = _reasons(said.decision)
-        decides = before is not None and (asked.dead is not None or owner is None or not reasons)
+        decides = before is not None and (
+            asked.dead is not None
+            or owner is None
+            or not reasons
+            or (found is not None and not comes_first(reasons[0]))
+        )
         return {
             "decision": "deny" if decides else _word(said.decision),
             "amount": self._amount(policy, said.decision),

@@ -52,7 +52,7 @@ class StatusDesk:
             "agents": agents,
             "in_doubt": self._in_doubt(in_doubt),
             "alerts": await self._parts.outbox.backlog(),  # type: ignore[typeddict-item]  # as the client names it
-            "upstreams": [shown_upstream(state) for state in self._parts.catalog.states()],
+            "upstreams": [shown_upstream(self._parts, state) for state in self._parts.catalog.states()],
             "store": store,
         }
 

@@ -52,13 +52,15 @@ class Tools:
         policy = self._parts.policies.current
         return {
             "tools": [self._shown(tool, policy) for tool in tools],
-            "upstreams": [shown_upstream(state) for state in states],
+            "upstreams": [shown_upstream(self._parts, state) for state in states],
         }
 
     def _shown(self, tool: Tool, policy: Policy | None) -> r.Tool:
         price = None if policy is None else policy.price(tool.name, tool.upstream)
         description = tool.definition.get("description")
         spec = self._parts.catalog.upstream(tool.upstream).spec
+        pin = self._parts.pins.shown(tool.upstream, tool.own_name)
+        served = pin is not None and pin.serves(tool.digest)
         return {
             "tool": tool.name,
             "upstream": tool.upstream,
@@ -67,6 +69,9 @@ class Tools:
             "matched_by": None if price is None else price.where,
             "shared_credential": bool(spec.headers or spec.env),
             "description": description[:DESCRIPTION_MAX_CHARS] if isinstance(description, str) else None,
+            "state": "pinned" if served else "quarantined",
+            "flags": [] if pin is None else list(pin.why),
+            "digest": tool.digest,
         }
 
     async def import_tools(self, request: Request, *, upstream: str, reason: str | None = None) -> r.ImportedTools:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from haltline.ledger import Hold
+    from haltline.parts import Parts
     from haltline.policy.caps import CapLimit
     from haltline.policy.model import Facts, HaltFact
     from haltline.policy.policy import Policy
@@ -45,13 +46,16 @@ def in_doubt_of(holds: Iterable[Hold], agent_id: str, session_id: str) -> InDoub
     return InDoubtOf(sum(hold.amount_micros for hold in mine), sum(ours), len(ours))
 
 
-def shown_upstream(state: UpstreamState) -> s.Upstream:
+def shown_upstream(parts: Parts, state: UpstreamState) -> s.Upstream:
+    """With what of its tools is not served, beside what the catalogue says of it."""
+    quarantined = len(parts.pins.quarantined(state.name))
+    look = f"{quarantined} quarantined, not served: haltline tools pin {state.name} --diff" if quarantined else None
     return {
         "name": state.name,
         "kind": state.kind,
         "state": state.state,
         "tools": state.tools,
-        "detail": state.detail,
+        "detail": "; ".join(said for said in (state.detail, look) if said) or None,
     }
 
 

@@ -6,18 +6,16 @@ reason rather than "no such tool".
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, Literal
 
 import anyio
-import orjson
 import structlog
 
 from haltline.errors import ConfigError
-from haltline.upstreams.messages import dumps
+from haltline.upstreams.definition import digest_of
 from haltline.upstreams.model import Caller, Kind, Upstream, UpstreamError
 from haltline.upstreams.tool_names import SEPARATOR, tool_name
 
@@ -40,7 +38,7 @@ MAX_DETAIL = 1000
 class Tool:
     """One tool as agents see it. `definition` is as the upstream sent it, only `name` replaced.
 
-    `digest` is the SHA-256 (hex) of the definition as sent, keys sorted: the same as long as nothing in it changed.
+    `digest` is that of what of the definition is pinned, under its upstream's own name for it (`upstreams.definition`).
     """
 
     name: str
@@ -60,6 +58,13 @@ class UpstreamState:
     state: Literal["ready", "starting", "down"]
     tools: int
     detail: str | None = None
+
+
+Review = Callable[[Sequence[Tool]], Awaitable[None]]
+
+
+async def _no_review(tools: Sequence[Tool]) -> None:
+    del tools
 
 
 @dataclass(slots=True, eq=False)
@@ -94,6 +99,14 @@ class Catalog:
         self._tools: tuple[Tool, ...] = ()
         self._clashes: dict[str, list[str]] = {}
         self._listeners: list[Callable[[], None]] = []
+        self._review: Review = _no_review
+
+    def reviewed_by(self, review: Review) -> None:
+        """Awaited with the tools of each listing that is not as the one before, and none of it is listed before it returns.
+
+        What it raises makes the listing one that failed.
+        """
+        self._review = review
 
     async def run(self) -> None:
         """Until cancelled: read each list at start, when it changed, at intervals, and at growing ones while that fails."""
@@ -179,7 +192,9 @@ class Catalog:
         name = entry.upstream.spec.name
         async with entry.listing:
             try:
-                listed = await entry.upstream.list_tools()
+                tools, left_out = _tools_of(entry, await entry.upstream.list_tools())
+                if tools != entry.tools:
+                    await self._review(tools)
             except UpstreamError as error:
                 self._failed(entry, error.code, error.detail or str(error))
                 raise
@@ -188,7 +203,6 @@ class Catalog:
                 self._failed(entry, "upstream.failed", "its list cannot be read; see the log")
                 raise UpstreamError("upstream.malformed", f"the tools of {name} cannot be read") from error
             entry.failures, entry.trouble, entry.state = 0, None, "ready"
-            tools, left_out = _tools_of(entry, listed)
             entry.left_out = left_out
             entry.tried.set()
             if tools != entry.tools:
@@ -275,18 +289,5 @@ def _tool(entry: _Entry, raw: dict[str, Any]) -> Tool:
         own_name=raw["name"],
         definition=MappingProxyType({**raw, "name": name}),
         input_schema=raw["inputSchema"],
-        digest=hashlib.sha256(_canonical(raw)).hexdigest(),
+        digest=digest_of(raw),
     )
-
-
-def _canonical(raw: dict[str, Any]) -> bytes:
-    try:
-        return orjson.dumps(raw, option=orjson.OPT_SORT_KEYS)
-    except TypeError:  # an integer beyond 64 bits
-        return dumps(_sorted(raw))
-
-
-def _sorted(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _sorted(value[key]) for key in sorted(value)}
-    return [_sorted(one) for one in value] if isinstance(value, list) else value
