@@ -16,7 +16,7 @@ import structlog
 
 from haltline.errors import ConfigError
 from haltline.upstreams.definition import digest_of
-from haltline.upstreams.model import Caller, Kind, Upstream, UpstreamError
+from haltline.upstreams.model import Caller, Kind, Noted, Upstream, UpstreamError
 from haltline.upstreams.tool_names import SEPARATOR, tool_name
 
 __all__ = ["Catalog", "Tool", "UpstreamState"]
@@ -237,6 +237,8 @@ class Catalog:
         left_out = [*clashing, *entry.left_out]
         if left_out:
             said.append(f"left out: {', '.join(left_out[:10])}" + (" …" if len(left_out) > 10 else ""))
+        if isinstance(entry.upstream, Noted):
+            said += entry.upstream.notes
         detail = "; ".join(said)[:MAX_DETAIL] or None
         return UpstreamState(spec.name, spec.kind, entry.state, len(entry.tools) - len(clashing), detail)
 

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 from haltline.upstreams import faults
-from haltline.upstreams.http_wire import Connection, Lost, NoConnection, Pool
+from haltline.upstreams.http_wire import Connection, Lost, NoConnection, Pool, Receiver
 from haltline.upstreams.messages import BadMessage, answer_in, read
 from haltline.upstreams.sse import EventReader, EventTooLarge
 
-__all__ = ["Reply", "exchange"]
+__all__ = ["Awaited", "Reply", "exchange"]
 
 MAX_MESSAGES = 10_000
 MAX_STREAM_SPARE_BYTES = 1024 * 1024
@@ -24,6 +24,18 @@ MAX_STREAM_TIMES = 4
 CONNECT_ATTEMPTS = 3
 MAX_ERROR_BYTES = 64 * 1024
 """Of the body of an HTTP error status: room for a JSON-RPC error."""
+
+
+Answer = TypeVar("Answer")
+
+
+class Awaited(Receiver, Protocol[Answer]):
+    """A receiver whose answer is waited for. `answered`: it was whole before its body ended."""
+
+    answer: asyncio.Future[Answer]
+    answered: bool
+
+    def fail(self, error: Exception) -> None: ...
 
 
 class Reply:
@@ -143,12 +155,12 @@ class Reply:
 async def exchange(
     pool: Pool,
     data: bytes,
-    reply: Reply,
+    reply: Awaited[Answer],
     *,
     before_send: Callable[[], None],
     ready_by: float,
     overdue: tuple[float, Exception],
-) -> dict[str, Any]:
+) -> Answer:
     """Send one request once and wait for its answer until the loop time in `overdue`, when it ends with that error.
 
     Raises NoConnection while nothing was sent (by the loop time `ready_by` at the latest), what `before_send` raises, or
@@ -163,7 +175,9 @@ async def exchange(
         pool.release(connection, answered=reply.answered)
 
 
-async def _sent(pool: Pool, data: bytes, reply: Reply, before_send: Callable[[], None], ready_by: float) -> Connection:
+async def _sent(
+    pool: Pool, data: bytes, reply: Receiver, before_send: Callable[[], None], ready_by: float
+) -> Connection:
     for attempt in range(CONNECT_ATTEMPTS):
         connection = await pool.connection(ready_by)
         try:

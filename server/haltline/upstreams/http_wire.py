@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import select
 import ssl
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, cast
 from urllib.parse import quote, urlsplit
@@ -258,11 +258,20 @@ class _Drain:
 
 
 class Pool:
-    """Connections to one address. Idle ones are closed before the server would."""
+    """Connections to one address. Idle ones are closed before the server would.
 
-    def __init__(self, address: Address, tls: ssl.SSLContext | None = None) -> None:
+    `look_up` finds what to connect to for host and port, in the order of trying; it may raise NoConnection.
+    """
+
+    def __init__(
+        self,
+        address: Address,
+        tls: ssl.SSLContext | None = None,
+        look_up: Callable[[str, int], Awaitable[Sequence[str]]] | None = None,
+    ) -> None:
         self.address = address
         self._tls = tls
+        self._look_up = look_up
         self._idle: list[Connection] = []
         self._busy: set[Connection] = set()
         self._sweeper: asyncio.TimerHandle | None = None
@@ -310,11 +319,18 @@ class Pool:
         if self.address.tls:
             self._tls = self._tls or tls_context()
             where = {"ssl": self._tls, "server_hostname": self.address.host}
-        try:
-            _, made = await loop.create_connection(Connection, self.address.host, self.address.port, **where)
-        except (OSError, ValueError) as error:  # ssl.SSLError and DNS errors are OSErrors; a host may be no name
-            raise NoConnection(str(error) or type(error).__name__) from error
-        return made
+        hosts: Sequence[str] = (self.address.host,)
+        if self._look_up is not None:
+            hosts = await self._look_up(self.address.host, self.address.port)
+        refused: Exception | None = None
+        for host in hosts:
+            try:
+                _, made = await loop.create_connection(Connection, host, self.address.port, **where)
+            except (OSError, ValueError) as error:  # ssl.SSLError and DNS errors are OSErrors; a host may be no name
+                refused = error
+            else:
+                return made
+        raise NoConnection(str(refused) or type(refused).__name__) from refused
 
     def _sweep(self) -> None:
         self._sweeper = None

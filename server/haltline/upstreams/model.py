@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, runtime_checkable
 
 __all__ = [
     "NOBODY",
@@ -16,6 +16,8 @@ __all__ = [
     "Isolation",
     "Kind",
     "NotSent",
+    "Noted",
+    "OpenApiSource",
     "OutcomeUnknown",
     "Peer",
     "Upstream",
@@ -25,14 +27,14 @@ __all__ = [
 ]
 
 Isolation = Literal["session", "agent", "shared"]
-Kind = Literal["stdio", "http", "python"]
+Kind = Literal["stdio", "http", "python", "openapi"]
 
 
 class UpstreamError(Exception):
     """`code` is a refusal code (`upstream.*`), the message is fit for an agent to read: no internals, no secrets.
 
     `detail` says more to an operator (an address, a program's last words). Codes: `upstream.unreachable`, `.busy`,
-    `.timeout`, `.lost`, `.too_large`, `.malformed`, `.http_error`, `.starting_failed`.
+    `.timeout`, `.lost`, `.too_large`, `.malformed`, `.http_error`, `.starting_failed`, `.arguments`.
     """
 
     def __init__(self, code: str, message: str, detail: str | None = None) -> None:
@@ -50,6 +52,22 @@ class OutcomeUnknown(UpstreamError):
 
 
 @dataclass(frozen=True, slots=True)
+class OpenApiSource:
+    """An HTTP API by its OpenAPI document: an absolute path or an address.
+
+    `include` and `exclude` are patterns of operationIds, or of method and path. `query` is sent with each call.
+    """
+
+    document: str
+    base_url: str | None = None
+    query: Mapping[str, str] = field(default_factory=dict)
+    include: tuple[str, ...] = ()
+    exclude: tuple[str, ...] = ()
+    allow_private: bool = False
+    remote_refs: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class UpstreamSpec:
     """One entry of `upstreams:`; exactly one of the keys that say its kind is set."""
 
@@ -64,6 +82,7 @@ class UpstreamSpec:
     """An absolute path that ends in `.py`, or the name of an importable module."""
     entry_point: str | None = None
     """Its name in the group `haltline.tools`."""
+    openapi: OpenApiSource | None = None
     prefix: str | None = None
     """Prefix of its tools' names; None means the name itself, an empty string means none."""
     isolation: Isolation = "agent"
@@ -81,6 +100,8 @@ class UpstreamSpec:
     def kind(self) -> Kind:
         if self.python is not None or self.entry_point is not None:
             return "python"
+        if self.openapi is not None:
+            return "openapi"
         return "stdio" if self.url is None else "http"
 
 
@@ -133,6 +154,14 @@ class UpstreamCall:
     on_notification: Callable[[dict[str, Any]], None]
     method: str = "tools/call"
     peer: Peer = NOBODY
+
+
+@runtime_checkable
+class Noted(Protocol):
+    """An upstream with more to say to operators than whether it is there: what of it is not offered, what it lacks."""
+
+    @property
+    def notes(self) -> tuple[str, ...]: ...
 
 
 class Upstream(Protocol):
