@@ -448,6 +448,26 @@ async def test_a_revoked_agents_credential_says_so(w):
     assert isinstance(who, Dead)
 
 
+@pytest.mark.promise("R9")
+async def test_a_clock_set_forward_stops_dispatch_until_it_is_put_right(tmp_path):
+    class Stepping(SetClock):
+        ahead_us = 0
+
+        @property
+        def stepped_us(self):
+            return self.ahead_us
+
+    clock = Stepping()
+    async with world(tmp_path, clock=clock) as w:
+        _, token = await _session(w)
+        clock.ahead_us = 3_600_000_000
+        assert code(await w.call(token)) == "clock.stepped"
+        assert "3600 s" in w.broker._health.problem
+        assert w.upstream.sent == []
+        clock.ahead_us = 0
+        assert "isError" not in (await w.call(token))["result"]
+
+
 @pytest.mark.promise("R16", "R24")
 @pytest.mark.parametrize("scope", ["everything", "agent"])
 async def test_a_halt_also_stops_the_sessions_that_an_agent_credential_would_open(w, scope):

@@ -20,6 +20,7 @@ from haltline.broker import Broker
 from haltline.calls.admission import Doorman
 from haltline.calls.attempts import FLUSH_EVERY_S, Attempts
 from haltline.calls.recovery import Unrecorded, charge_due, doubt_left_holds
+from haltline.calls.rounds import Rounds
 from haltline.calls.running import RunningCalls
 from haltline.checkpoints import Checkpoints
 from haltline.clock import Clock
@@ -109,7 +110,9 @@ class App:
         self._checkpoints = checkpoints
         self._attempts = Attempts(parts.writer, parts.audit)
         self._unrecorded = Unrecorded(parts.writer)
-        self._health = Health(parts.writer, parts.policies, self._unrecorded, started_us=parts.clock.now_us())
+        self._health = Health(
+            parts.clock, parts.writer, parts.policies, self._unrecorded, started_us=parts.clock.now_us()
+        )
         doorman = Doorman(parts.identity, parts.halts, parts.audit, settings.grace_s)
         self._broker = Broker(parts, doorman, self._unrecorded, self._health)
         self._gateway = Gateway(parts, self._broker, doorman, self._attempts, __version__)
@@ -162,6 +165,7 @@ class App:
             outbox=outbox,
             catalog=catalog,
             calls=RunningCalls(),
+            rounds=Rounds(hmac.digest(pepper, b"rounds", "sha256")),
             policies=policies,
             pins=pins,
         )

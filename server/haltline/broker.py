@@ -10,6 +10,7 @@ Anything that is not a clean Allow is a Deny (P6). Knows no transport and no SQL
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import anyio
@@ -19,8 +20,9 @@ from haltline.calls import dispatch, records
 from haltline.calls.admission import Dead
 from haltline.calls.call import Admitted, NoSuchTool
 from haltline.calls.dispatch import Outcome
-from haltline.calls.refusals import refusal
-from haltline.errors import StoreUnavailable
+from haltline.calls.refusals import as_error, refusal
+from haltline.calls.rounds import BadState, Round, asks_for_input, new_nonce
+from haltline.errors import NotFound, StoreUnavailable
 from haltline.facts import gather
 from haltline.identity import Unknown
 from haltline.ledger import Hold
@@ -67,7 +69,7 @@ class Broker:
                 outcome = await self._dispatch(running, admitted, request)
             finally:
                 with anyio.CancelScope(shield=True):
-                    answer = await self._settle(running, admitted, outcome or dispatch.interrupted(running))
+                    answer = await self._settle(running, request, admitted, outcome or dispatch.interrupted(running))
             return await self._respond(running, request, answer)
         finally:
             self._parts.calls.close(running)
@@ -79,6 +81,8 @@ class Broker:
             return _unavailable("outcomes of earlier calls are not recorded yet")
         if self._health.draining:
             return refusal("denied", [_DRAINING])
+        if self._parts.clock.stepped_us:
+            return refusal("denied", [_CLOCK])  # windows and expiries would be judged by a wrong time (R9)
         try:
             return await self._parts.writer.run(lambda tx: self._decide(tx, running, request))
         except StoreUnavailable as error:
@@ -113,6 +117,9 @@ class Broker:
             if request.method == "tools/call":
                 decision = self._as_pinned(tx, tool, decision)
         said = records.Said(who, request, running.id, tool, policy.version if policy else None, facts)
+        state = request.params.get("requestState")
+        if policy is not None and tool is not None and isinstance(state, str) and not request.peer.handshake:
+            return self._go_on(tx, running, said, decision, policy, state)
         if not isinstance(decision, Allow):
             return self._refuse(tx, said, decision)
         assert policy is not None
@@ -120,7 +127,34 @@ class Broker:
         self._parts.ledger.hold(tx, _hold(running.id, who, tool, decision, tx.now_us))
         records.allowed(tx, self._parts, said, decision)
         tx.after_commit(lambda: self._parts.calls.bind(running, who.agent_id, who.session_id))
-        return Admitted(who, tool, decision, policy.version, tx.now_us, policy.doubt_charges_after_s)
+        return Admitted(who, tool, decision, policy.version, tx.now_us, policy.doubt_charges_after_s, request.params)
+
+    def _go_on(
+        self, tx: Tx, running: Running, said: records.Said, decision: Decision, policy: Policy, state: str
+    ) -> Admitted | Answer:
+        """Another round of an admitted call: halts, scope and arguments are asked again, money is not (R14)."""
+        who, request, rounds = said.who, said.request, self._parts.rounds
+        assert said.tool is not None
+        refused = () if isinstance(decision, Allow) else tuple(one for one in decision.reasons if _still_asked(one))
+        if refused:
+            records.refused(tx, self._parts, said, Deny(refused))
+            return refusal("halted" if refused[0].code.endswith(".halted") else "denied", refused, call=said.call)
+        try:
+            one = rounds.open(state)
+            hold = self._parts.ledger.get(tx, one.call)
+            rounds.take(tx, one, who, request.tool, request.arguments)
+        except (BadState, NotFound) as error:
+            reason = Reason("args.request_state", f"the requestState is not valid: {error}; start this call anew")
+            records.refused(tx, self._parts, said, Deny((reason,)))
+            return as_error(refusal("denied", [reason], call=said.call))
+        records.continued(tx, self._parts, replace(said, call=one.call))
+        tx.after_commit(lambda: self._parts.calls.bind(running, who.agent_id, who.session_id, one.call))
+        deadline_s = decision.deadline_s if isinstance(decision, Allow) else dispatch.DEADLINE_S
+        allow = Allow(hold.amount_micros, "", hold.charge_on_error, hold.read_only, deadline_s)
+        rest = {key: value for key, value in request.params.items() if key != "requestState"}
+        params = rest if one.state is None else {**rest, "requestState": one.state}
+        after_s = policy.doubt_charges_after_s
+        return Admitted(who, said.tool, allow, policy.version, hold.admitted_us, after_s, params)
 
     def _as_pinned(self, tx: Tx, tool: Tool, decision: Decision) -> Decision:
         """A tool whose definition is not the approved one is refused, whatever it would cost; nobody is halted for it."""
@@ -154,16 +188,21 @@ class Broker:
             running,
             who=admitted.who,
             request=request,
+            params=admitted.params,
             deadline_s=admitted.allow.deadline_s,
         )
 
     # transaction 2
 
-    async def _settle(self, running: Running, admitted: Admitted, outcome: Outcome) -> Answer:
-        """End the hold and record what became of the call; the answer that the caller may have."""
+    async def _settle(self, running: Running, request: CallRequest, admitted: Admitted, outcome: Outcome) -> Answer:
+        """End the hold, unless the call waits for input, and record it; the answer that the caller may have."""
+        asked, nonce = asks_for_input(outcome.answer), new_nonce()
 
         def record(tx: Tx) -> None:
-            records.ended(tx, self._parts, running, admitted, outcome)
+            if asked is None:
+                records.ended(tx, self._parts, running, admitted, outcome)
+            else:
+                records.waits_for_input(tx, self._parts, running.id, nonce, admitted, request, asked)
 
         try:
             await self._parts.writer.run(record)
@@ -174,7 +213,10 @@ class Broker:
                 return _unavailable("nothing was sent")
             reason = Reason("store.unavailable", "it ran; the outcome is not recorded; do not retry")
             return refusal("unknown", [reason], call=running.id)
-        return outcome.answer_for(running.id)
+        if asked is None:
+            return outcome.answer_for(running.id)
+        sealed = self._parts.rounds.seal(Round(running.id, nonce, asked.get("requestState")))
+        return {"result": {**asked, "requestState": sealed}}
 
     # respond
 
@@ -188,6 +230,11 @@ class Broker:
         if running.stopped is None:
             return None
         return refusal("halted" if "halted" in running.stopped.code else "denied", [running.stopped], call=running.id)
+
+
+def _still_asked(reason: Reason) -> bool:
+    """Whether a reason also stops a call that was admitted, and so paid for, before."""
+    return reason.code.partition(".")[0] in {"everything", "agent", "session", "scope", "args", "policy", "upstream"}
 
 
 def _decided(decide: Callable[[], Decision]) -> Decision:
@@ -218,6 +265,7 @@ def _hold(call: str, who: Principal, tool: Tool, allow: Allow, now_us: int) -> H
     )
 
 
+_CLOCK = Reason("clock.stepped", "the broker's clock was set forward, so no cap can be judged; nothing was sent")
 _DRAINING = Reason("broker.stopping", "the broker is shutting down; nothing was sent", retryable=True)
 
 

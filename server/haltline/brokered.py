@@ -63,6 +63,7 @@ def peer_of(exchange: Exchange) -> Peer:
         info=exchange.client_info,
         log_level=exchange.log_level,
         ask=None if exchange.conversation is None else exchange.ask,
+        handshake=not exchange.modern,
     )
 
 

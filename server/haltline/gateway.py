@@ -172,7 +172,7 @@ class Gateway:
         items: list[dict[str, Any]] = []
         if not isinstance(who, Dead) and policy is not None:
             caller = Caller(who.agent_id, who.session_id)
-            items = await self._offers.list(
+            items = await self._offers.listed(
                 listing, caller, peer_of(exchange), lambda name, upstream: policy.grants(who, name, upstream)
             )
         return self._page(exchange, listing.items, items)

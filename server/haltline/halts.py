@@ -58,7 +58,7 @@ class Halts:
     async def standing(self, reader: Reader, now_us: int, most: int) -> list[HaltRow]:
         """Every halt that stops somebody now, the oldest first; those of sessions that have ended are left out."""
         rows = await reader.rows(
-            f"{_HALT} WHERE lifted_us IS NULL AND (scope <> 'session' OR EXISTS (SELECT 1 FROM sessions"
+            f"{_HALT} WHERE lifted_us IS NULL AND (scope <> 'session' OR EXISTS (SELECT 1 FROM sessions"  # noqa: S608 - a constant
             " WHERE sessions.id = subject_id AND state = 'open' AND expires_us > ?)) ORDER BY set_us, id LIMIT ?",
             (now_us, most),
         )

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from haltline.alerts.outbox import Outbox
     from haltline.audit import Audit
+    from haltline.calls.rounds import Rounds
     from haltline.calls.running import RunningCalls
     from haltline.clock import Clock
     from haltline.halts import Halts
@@ -34,5 +35,6 @@ class Parts:
     outbox: Outbox
     catalog: Catalog
     calls: RunningCalls
+    rounds: Rounds
     policies: PolicySource
     pins: Pins

@@ -20,6 +20,7 @@ from haltline.broker import Broker
 from haltline.calls.admission import Doorman
 from haltline.calls.attempts import Attempts
 from haltline.calls.recovery import Unrecorded
+from haltline.calls.rounds import Rounds
 from haltline.calls.running import RunningCalls
 from haltline.clock import Clock
 from haltline.control import Control
@@ -225,13 +226,13 @@ async def desk(
     reader = Reader(folder / "haltline.db")
     parts = Parts(
         clock=clock, writer=writer, reader=reader, identity=Identity(bytes(32)), halts=Halts(), ledger=ledger, audit=audit,
-        outbox=Outbox([], writer, reader, clock), catalog=Catalog([Upstream()]), calls=RunningCalls(),
+        outbox=Outbox([], writer, reader, clock), catalog=Catalog([Upstream()]), calls=RunningCalls(), rounds=Rounds(bytes(32)),
         policies=source, pins=pins,
     )  # fmt: skip
     parts.catalog.reviewed_by(Quarantine(parts).review)
     await parts.catalog.refresh("payments")
     attempts, unrecorded = Attempts(writer, audit), Unrecorded(writer)
-    health = Health(writer, source, unrecorded, started_us=clock.now_us())
+    health = Health(clock, writer, source, unrecorded, started_us=clock.now_us())
     broker = Broker(parts, Doorman(parts.identity, parts.halts, audit, 900.0), unrecorded, health)
 
     async def reload_policy(by: str) -> bool:

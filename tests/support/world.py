@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import anyio
@@ -15,6 +16,7 @@ from haltline.audit import Audit
 from haltline.broker import Broker
 from haltline.calls.admission import Doorman
 from haltline.calls.recovery import Unrecorded
+from haltline.calls.rounds import Rounds
 from haltline.calls.running import Running, RunningCalls
 from haltline.clock import Clock
 from haltline.halts import Halts
@@ -23,6 +25,7 @@ from haltline.identity import Identity
 from haltline.ledger import Ledger
 from haltline.parts import Parts
 from haltline.pins.table import Pins
+from haltline.policy.policy import ToolDefaults
 from haltline.policy_source import PolicySource
 from haltline.quarantine import Quarantine
 from haltline.redact import Redactor
@@ -173,12 +176,13 @@ async def world(
     clock: SetClock | None = None,
     connect: Callable[[Path], Any] = connect_writer,
     grace_s: float = 900,
+    defaults: Mapping[str, ToolDefaults] = MappingProxyType({}),
 ) -> AsyncIterator[World]:
     """The parts on `folder`, which may be one of an earlier world: that is a restart."""
     policies = folder / "policies"
     policies.mkdir(parents=True, exist_ok=True)
     (policies / "policy.yaml").write_text(policy)
-    source = PolicySource(policies, {})
+    source = PolicySource(policies, defaults)
     source.reload()
     clock = clock or SetClock()
     upstreams = upstreams or (ScriptedUpstream(),)
@@ -194,13 +198,13 @@ async def world(
     catalog = Catalog(upstreams)
     parts = Parts(
         clock=clock, writer=writer, reader=reader, identity=Identity(bytes(32)), halts=Halts(), ledger=ledger, audit=audit,
-        outbox=Outbox([], writer, reader, clock), catalog=catalog, calls=RunningCalls(), policies=source,
+        outbox=Outbox([], writer, reader, clock), catalog=catalog, calls=RunningCalls(), rounds=Rounds(bytes(32)), policies=source,
         pins=pins,
     )  # fmt: skip
     catalog.reviewed_by(Quarantine(parts).review)
     doorman = Doorman(parts.identity, parts.halts, audit, grace_s)
     unrecorded = Unrecorded(writer)
-    broker = Broker(parts, doorman, unrecorded, Health(writer, source, unrecorded, started_us=clock.now_us()))
+    broker = Broker(parts, doorman, unrecorded, Health(clock, writer, source, unrecorded, started_us=clock.now_us()))
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(catalog.run)
         await catalog.tried()

@@ -60,3 +60,5 @@ class Admitted:
     policy_version: str
     admitted_us: int
     doubt_charges_after_s: float
+    params: Mapping[str, Any]
+    """What leaves: the request's own, but for the state of a round."""

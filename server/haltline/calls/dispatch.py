@@ -7,12 +7,13 @@ valid answer is unknown, and stays in doubt (R10).
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 import structlog
 
 from haltline.calls.refusals import refusal
+from haltline.calls.rounds import asks_for_input
 from haltline.calls.running import StoppedCall
 from haltline.policy.model import Reason
 from haltline.upstreams.model import Caller, NotSent, OutcomeUnknown, UpstreamCall
@@ -25,6 +26,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Outcome", "interrupted", "send"]
 
+DEADLINE_S = 60.0
+"""Where no decision names one."""
+ROUNDS_MAX = 10
 log = structlog.get_logger(__name__)
 
 
@@ -78,12 +82,13 @@ async def send(
     *,
     who: Principal,
     request: CallRequest,
+    params: Mapping[str, Any],
     deadline_s: float,
 ) -> Outcome:
     """Dispatch within the call's cancel scope. Never raises but for a cancellation from outside it."""
     call = UpstreamCall(
         caller=Caller(who.agent_id, who.session_id, who.agent, who.task),
-        params=request.params,
+        params=params,
         deadline_s=deadline_s,
         before_send=running.before_send,
         on_notification=request.notify,
@@ -92,7 +97,8 @@ async def send(
     )
     with running.scope:
         try:
-            return Outcome("answered", await upstream.call(call))
+            answer = await upstream.call(call)
+            return Outcome("answered", await _with_input(upstream, call, answer) if call.peer.handshake else answer)
         except StoppedCall:
             return interrupted(running)
         except NotSent as error:
@@ -104,3 +110,30 @@ async def send(
             kind: Literal["unsent", "unknown"] = "unknown" if running.sent else "unsent"
             return Outcome(kind, code="upstream.failed", text=f"the connection to {upstream.spec.name} failed")
     return interrupted(running)
+
+
+async def _with_input(upstream: Upstream, call: UpstreamCall, answer: Mapping[str, Any]) -> Mapping[str, Any]:
+    """A client of the handshake era knows no rounds: it is asked in mid-call, and the broker brings its answers."""
+    for _ in range(ROUNDS_MAX):
+        asked = asks_for_input(answer)
+        if asked is None:
+            return answer
+        brought: dict[str, Any] = {}
+        for key, question in (asked.get("inputRequests") or {}).items():
+            said = {"error": None} if call.peer.ask is None else await call.peer.ask({"jsonrpc": "2.0", **question})
+            if "result" not in said:
+                return _NEEDS_INPUT
+            brought[key] = said["result"]
+        params = {**call.params, "inputResponses": brought}
+        if "requestState" in asked:
+            params["requestState"] = asked["requestState"]
+        answer = await upstream.call(replace(call, params=params))
+    return _NEEDS_INPUT
+
+
+_NEEDS_INPUT: Mapping[str, Any] = {
+    "result": {
+        "content": [{"type": "text", "text": "This tool asks for input that its client cannot give."}],
+        "isError": True,
+    }
+}

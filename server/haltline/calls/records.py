@@ -27,7 +27,18 @@ if TYPE_CHECKING:
     from haltline.store.writer import Tx
     from haltline.upstreams.catalog import Tool
 
-__all__ = ["Said", "allowed", "denied_dead", "ended", "left_in_doubt", "refused", "resolved", "void_unsent"]
+__all__ = [
+    "Said",
+    "allowed",
+    "continued",
+    "denied_dead",
+    "ended",
+    "left_in_doubt",
+    "refused",
+    "resolved",
+    "void_unsent",
+    "waits_for_input",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +78,20 @@ def allowed(tx: Tx, parts: Parts, said: Said, allow: Allow) -> None:
     if allow.would_deny:
         body["would_deny"] = _reasons(allow.would_deny)
     parts.audit.append(tx, said.event(Kind.CALL_ALLOWED, body))
+
+
+def continued(tx: Tx, parts: Parts, said: Said) -> None:
+    """A round of a call that was admitted before: no new hold, no new price (R14)."""
+    parts.audit.append(tx, said.event(Kind.CALL_CONTINUED, {"decision": "allow"}))
+
+
+def waits_for_input(
+    tx: Tx, parts: Parts, call: str, nonce: str, admitted: Admitted, request: CallRequest, asked: Mapping[str, Any]
+) -> None:
+    """Its upstream asked for input: the hold stays until the client brings it, or its time is over."""
+    deadline_us = parts.rounds.begin(tx, call, nonce, admitted.who, request.tool, request.arguments)
+    event = _of_call(Kind.CALL_INPUT_REQUIRED, call, admitted, {"waits_until_us": deadline_us}, {"result": asked})
+    parts.audit.append(tx, event)
 
 
 def refused(tx: Tx, parts: Parts, said: Said, decision: Deny | Halt) -> None:
@@ -143,22 +168,26 @@ def ended(tx: Tx, parts: Parts, running: Running, admitted: Admitted, outcome: O
         kind = Kind.CALL_IN_DOUBT
         body |= {"why": outcome.text, "charges_at_us": charges_at_us}
     body["amount_micros"] = admitted.allow.amount_micros
+    payloads = None if outcome.answer is None else {"result": outcome.answer}
+    parts.audit.append(tx, _of_call(kind, running.id, admitted, body, payloads))
+
+
+def _of_call(
+    kind: Kind, call: str, admitted: Admitted, body: Mapping[str, Any], payloads: Mapping[str, Any] | None
+) -> Event:
     who = admitted.who
-    parts.audit.append(
-        tx,
-        Event(
-            kind,
-            f"agent:{who.agent}",
-            agent=who.agent,
-            agent_id=who.agent_id,
-            session=who.session_id,
-            call=running.id,
-            tool=admitted.tool.name,
-            upstream=admitted.tool.upstream,
-            policy=admitted.policy_version,
-            body=body,
-            payloads=None if outcome.answer is None else {"result": outcome.answer},
-        ),
+    return Event(
+        kind,
+        f"agent:{who.agent}",
+        agent=who.agent,
+        agent_id=who.agent_id,
+        session=who.session_id or None,
+        call=call,
+        tool=admitted.tool.name,
+        upstream=admitted.tool.upstream,
+        policy=admitted.policy_version,
+        body=body,
+        payloads=payloads,
     )
 
 

@@ -26,6 +26,8 @@ __all__ = ["Unrecorded", "charge_due", "doubt_left_holds"]
 RETRY_EVERY_S = 0.25
 DUE_EVERY_S = 5.0
 DUE_PER_UNIT = 500
+DOUBT_S = 86_400.0
+"""How long a call stays in doubt where no policy says it."""
 log = structlog.get_logger(__name__)
 
 
@@ -71,13 +73,24 @@ async def doubt_left_holds(parts: Parts, charges_after_s: float) -> int:
     """At start: every hold that is still open belongs to a call that nobody knows the end of. Returns how many."""
 
     def sweep(tx: Tx) -> int:
-        left = parts.ledger.left_held(tx)
+        waiting = parts.rounds.waiting(tx)  # for their clients, who may still come (R14)
+        left = [hold for hold in parts.ledger.left_held(tx) if hold.id not in waiting]
         for hold in left:
             why = "the broker stopped while it ran, so it may have run"
             records.left_in_doubt(tx, parts, hold, why, tx.now_us + int(charges_after_s * 1_000_000))
         return len(left)
 
     return await parts.writer.run(sweep)
+
+
+def _doubt_abandoned(tx: Tx, parts: Parts) -> None:
+    """Calls whose clients never brought what was asked for (R14)."""
+    policy = parts.policies.current
+    after_s = policy.doubt_charges_after_s if policy is not None else DOUBT_S
+    for call in parts.rounds.abandoned(tx, DUE_PER_UNIT):
+        hold = parts.ledger.get(tx, call)
+        why = "its client never brought the input that was asked for"
+        records.left_in_doubt(tx, parts, hold, why, tx.now_us + int(after_s * 1_000_000))
 
 
 async def charge_due(parts: Parts) -> None:
@@ -98,6 +111,7 @@ async def charge_due(parts: Parts) -> None:
 
     while True:
         try:
+            await parts.writer.run(lambda tx: _doubt_abandoned(tx, parts))
             while await parts.writer.run(sweep) == DUE_PER_UNIT:
                 pass
         except StoreUnavailable as error:

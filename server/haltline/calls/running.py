@@ -77,8 +77,13 @@ class RunningCalls:
         self._calls[call.id] = call
         return call
 
-    def bind(self, call: Running, agent_id: str, session_id: str) -> None:
-        """Whose call it is, known once its first transaction is committed."""
+    def bind(self, call: Running, agent_id: str, session_id: str, call_id: str | None = None) -> None:
+        """Whose call it is, known once its first transaction is committed; `call_id` where it is a call that goes on."""
+        if call_id is not None:
+            del self._calls[call.id]
+            call.id = call_id
+            self._calls[call_id] = call
+            call.sent = True  # in an earlier round
         call.agent_id, call.session_id = agent_id, session_id
         self._by_agent.setdefault(agent_id, set()).add(call.id)
 

@@ -21,7 +21,7 @@ import structlog
 
 from haltline.upstreams import faults
 from haltline.upstreams.http_eras import MODERN_VERSION, Handshake, Modern, Speaker, param_header_map
-from haltline.upstreams.http_handshake import Handshakes
+from haltline.upstreams.http_handshake import HandshakeRefused, Handshakes
 from haltline.upstreams.http_line import HttpLine
 from haltline.upstreams.http_reply import Reply
 from haltline.upstreams.http_watch import watch_list
@@ -60,6 +60,8 @@ class HttpUpstream:
         self._handshake_only = handshake_only
         self._modern: Modern | None = None
         self._era_known = False
+        self._modern_only = False
+        """It refused a handshake although it speaks the newer era."""
         self._probing = asyncio.Lock()
         self._ids = count(1)
         self._background: set[asyncio.Task[None]] = set()
@@ -85,7 +87,7 @@ class HttpUpstream:
             speaker = await self._speaker(OWN, deadline)
             tools = await all_tools(self._spec.name, partial(self._ask_own, speaker, deadline))
         except UpstreamError:
-            self._era_known = False  # it may come back as another version
+            self._era_known = self._modern_only = False  # it may come back as another version
             self._handshakes.drop(OWN)
             raise
         if self._modern is not None:
@@ -182,7 +184,7 @@ class HttpUpstream:
 
     async def _speaker(self, key: Key, deadline: float, peer: Peer = NOBODY) -> Speaker:
         """Whoever can write the request, the era known and the session open. Raises NotSent: nothing of the call left."""
-        if self._era_known and self._modern is not None:
+        if self._era_known and self._modern is not None and not self._matches_handshake(peer):
             return self._modern
         if self._era_known:
             found = self._handshakes.open_one(key, peer)
@@ -191,13 +193,27 @@ class HttpUpstream:
         try:
             async with asyncio.timeout_at(deadline):
                 await self._find_era()
-                return self._modern or await self._handshakes.get(key, peer)
+                return await self._in_its_era(key, peer)
         except TimeoutError as error:
             raise faults.too_late_to_send(self._spec.name) from error
         except OutcomeUnknown as error:
             raise faults.unreachable(
                 self._spec.name, f"{error}: {error.detail}" if error.detail else str(error)
             ) from error
+
+    def _matches_handshake(self, peer: Peer) -> bool:
+        """Eras are matched where the upstream speaks both: nothing is lost in translation then."""
+        return peer.handshake and not self._modern_only
+
+    async def _in_its_era(self, key: Key, peer: Peer) -> Speaker:
+        if self._modern is None:
+            return await self._handshakes.get(key, peer)
+        if self._matches_handshake(peer):
+            try:
+                return await self._handshakes.get(key, peer)
+            except (HandshakeRefused, OutcomeUnknown):
+                self._modern_only = True
+        return self._modern
 
     async def _find_era(self) -> None:
         async with self._probing:

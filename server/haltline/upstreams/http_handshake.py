@@ -12,14 +12,18 @@ from haltline.upstreams.http_eras import Handshake
 from haltline.upstreams.http_line import HttpLine
 from haltline.upstreams.isolation import Key, for_caller_alone, introduction
 from haltline.upstreams.messages import HANDSHAKE_VERSIONS, initialize_params, notification, request
-from haltline.upstreams.model import NOBODY, Caller, Peer, UpstreamSpec
+from haltline.upstreams.model import NOBODY, Caller, NotSent, Peer, UpstreamSpec
 
-__all__ = ["MAX_SESSIONS", "Handshakes"]
+__all__ = ["MAX_SESSIONS", "HandshakeRefused", "Handshakes"]
 
 SessionKey = tuple[str, str, str]
 """An isolation key, and what the client said of itself."""
 MAX_SESSIONS = 1024
 END_S = 0.8
+
+
+class HandshakeRefused(NotSent):
+    """It answered, and wants no session."""
 
 
 class Handshakes:
@@ -101,7 +105,8 @@ class Handshakes:
         if version not in HANDSHAKE_VERSIONS:
             error = answer.get("error", {})
             said = f"error {error.get('code')}: {error.get('message')}" if error else f"version {version!r:.40}"
-            raise faults.unreachable(self._spec.name, f"it refused the handshake ({said[:500]})")
+            refused = faults.unreachable(self._spec.name, f"it refused the handshake ({said[:500]})")
+            raise HandshakeRefused(refused.code, str(refused), refused.detail)
         offered = answer["result"].get("capabilities")
         self.capabilities = offered if isinstance(offered, dict) else {}
         session_id = reply.headers.get(b"mcp-session-id")

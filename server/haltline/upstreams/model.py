@@ -128,6 +128,8 @@ class Peer:
     info: Mapping[str, Any] | None = None
     log_level: str | None = None
     ask: Callable[[dict[str, Any]], Awaitable[dict[str, Any]]] | None = None
+    handshake: bool = False
+    """It speaks the handshake era, so an upstream that does too is spoken to in it."""
 
 
 NOBODY = Peer()

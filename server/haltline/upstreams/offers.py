@@ -68,7 +68,7 @@ class Offers:
                     offered.setdefault(name, {}).update(upstream.capabilities[name])
         return offered
 
-    async def list(
+    async def listed(
         self, listing: Listing, caller: Caller, peer: Peer, granted: Callable[[str, str], bool]
     ) -> list[dict[str, Any]]:
         """The items of every upstream that has them and is granted, prompts under their prefixed names."""
