@@ -36,7 +36,6 @@ from haltline.ledger import Ledger
 from haltline.parts import Parts
 from haltline.pins.table import Pins
 from haltline.policy.model import Reason
-from haltline.policy.policy import ToolDefaults
 from haltline.policy_source import PolicySource
 from haltline.quarantine import Quarantine
 from haltline.redact import Redactor
@@ -46,7 +45,7 @@ from haltline.store.folder import DataFolder, write_private
 from haltline.store.reader import Reader
 from haltline.store.writer import Writer
 from haltline.upstreams.catalog import Catalog
-from haltline.upstreams.open import open_upstream
+from haltline.upstreams.open import open_all, tool_defaults
 from haltline.wire.endpoint import Endpoint
 from haltline.wire.guard import Guard
 from haltline.wire.sessions import SessionIds
@@ -129,8 +128,8 @@ class App:
         pepper = folder.key("pepper", may_create=fresh)
         signing = folder.key("signing", may_create=fresh)
         clock = Clock()
-        defaults = {u.name: ToolDefaults(u.price, u.read_only, u.timeout_s) for u in settings.upstreams}
-        policies = PolicySource(settings.policies, defaults)
+        upstreams = await open_all(settings.upstreams)
+        policies = PolicySource(settings.policies, tool_defaults(settings.upstreams, upstreams))
         policies.reload()
         audit = Audit(Redactor(policies.current.redact_keys if policies.current else ()))
         ledger = Ledger(lambda now_us: _day_bounds(policies, now_us))
@@ -152,7 +151,7 @@ class App:
             redact=lambda text: audit.redactor.text(text),  # noqa: PLW0108 - the redactor is replaced at a reload
         )
         stack.push_async_callback(outbox.aclose)
-        catalog = Catalog([open_upstream(spec) for spec in settings.upstreams if not spec.disabled])
+        catalog = Catalog(upstreams)
         stack.push_async_callback(catalog.aclose)
         parts = Parts(
             clock=clock,

@@ -14,7 +14,7 @@ CLIENT = ROOT / "clients" / "haltline_client"
 
 LAYERS: tuple[tuple[str, ...], ...] = (
     # What knows nothing of the rest.
-    ("errors", "clock", "credentials", "redact", "stored_json", "logs"),
+    ("errors", "clock", "credentials", "redact", "stored_json", "logs", "authoring"),
     ("policy", "wire"),
     ("store",),
     # The parts: none knows another.
