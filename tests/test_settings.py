@@ -271,6 +271,16 @@ def test_a_problem_in_a_pasted_object_has_its_line(refused):
         ("{url: 'http://me:secret@127.0.0.1'}", "must not hold a user or password"),
         ("{url: 'file:///etc/passwd'}", "must begin with http"),
         ("{url: 'http://127.0.0.1:99999'}", "is not an address"),
+        ("{command: x, python: tools.py}", "exactly one of them, but command and python are given"),
+        ("{python: tools.py, entry_point: billing}", "exactly one of them, but python and entry_point are given"),
+        ("{type: http, python: tools.py}", "type http does not go with python"),
+        ("{type: stdio, entry_point: billing}", "type stdio does not go with entry_point"),
+        ("{python: tools.py, env: {A: b}}", "go with command only"),
+        ("{python: tools.py, headers: {A: b}}", "headers go with url only"),
+        ("{python: tools.py, isolation: agent}", "isolation does not go with python: its functions run in the broker"),
+        ("{python: ./tools}", "is neither a file that ends in .py nor the name of a module"),
+        ("{python: ''}", "is neither a file that ends in .py nor the name of a module"),
+        ("{entry_point: ''}", "must not be empty"),
         ("{command: x, price: 0.05}", "quoted amount"),
         ("{command: x, price: '-1'}", "quoted amount"),
         ("{command: x, price: 'NaN'}", "quoted amount"),
@@ -299,6 +309,17 @@ def test_two_upstreams_with_one_name_are_refused(refused, names):
     said = refused(text)
     assert said[0].startswith("haltline.yaml:3: ")
     assert "given twice" in said[0] or "a second upstream named" in said[0]
+
+
+def test_python_functions_are_named_by_file_module_or_entry_point(load, tmp_path):
+    text = (
+        "upstreams:\n  billing: {python: ./tools/billing.py, price: '0.01', isolation: shared}\n"
+        "  acme: {python: acme.tools}\n  shop: {entry_point: shop}\n  abs: {python: /srv/x.py}\n"
+    )
+    specs = {spec.name: spec for spec in load(text).upstreams}
+    assert {spec.kind for spec in specs.values()} == {"python"}
+    assert specs["billing"].python == str(tmp_path / "tools/billing.py")
+    assert (specs["acme"].python, specs["shop"].entry_point, specs["abs"].python) == ("acme.tools", "shop", "/srv/x.py")
 
 
 @pytest.mark.parametrize("name", ["'***'", "''", "'" + "x" * 33 + "'"])

@@ -71,5 +71,5 @@ def test_the_starter_file_s_examples_are_valid_once_they_are_uncommented(tmp_pat
     environ = {"PAYMENTS_TOKEN": "x", "HALTLINE_WEBHOOK_SECRET": "y"}
     assert parse_yaml(text, "all.yaml").content["upstreams"]["payments"]["price"] == "0.05"
     settings = load_settings(tmp_path / "all.yaml", environ=environ)
-    assert [spec.name for spec in settings.upstreams] == ["time", "payments"]
+    assert [spec.name for spec in settings.upstreams] == ["time", "billing", "payments"]
     assert settings.alerts.webhooks[0].secret == "y"

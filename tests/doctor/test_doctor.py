@@ -227,6 +227,25 @@ def test_a_broken_policy_fails_with_its_place(examine, tmp_path):
     assert "tiers.yaml:1" in finding.text
 
 
+@pytest.mark.parametrize(
+    ("entry", "status", "says"),
+    [
+        ("python: tools.py", "ok", "tools.py, in the broker's own process"),
+        ("python: gone.py", "fail", "gone.py cannot be read: No such file or directory"),
+        ("python: broken.py", "fail", "broken.py:2 is not Python: invalid syntax"),
+        ("python: json.tool", "ok", "functions of json.tool, in the broker's own process"),
+        ("python: nothing_of_that_name.tools", "fail", "there is no module nothing_of_that_name where haltline is"),
+        ("entry_point: nobody", "fail", "no installed package offers 'nobody' in the group haltline.tools"),
+    ],
+)
+def test_python_functions_are_looked_at_and_never_run(examine, tmp_path, entry, status, says):
+    (tmp_path / "tools.py").write_text("raise SystemExit('it ran')")
+    (tmp_path / "broken.py").write_text("x = 1\ndef f(:\n")
+    finding = only(examine(f"upstreams: {{a: {{{entry}}}}}"), "upstreams")
+    assert finding.status == status
+    assert says in finding.text
+
+
 def test_a_program_that_is_not_there_fails_and_a_disabled_one_is_not_looked_for(examine):
     found = examine("upstreams:\n  a: {command: no-such-program}\n  b: {command: neither, disabled: true}\n")
     assert only(found, "upstreams").text == "a: the program no-such-program is not found"

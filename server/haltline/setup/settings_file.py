@@ -34,7 +34,17 @@ SYNONYMS = {
 }
 """Other hosts' names for keys of ours."""
 
+KINDS = {
+    "command": "a program to start",
+    "url": "a server to call",
+    "python": "a file or module of functions",
+    "entry_point": "functions of an installed package",
+}
+"""The keys that say what an upstream is, one for each entry."""
+_IN_THE_BROKER = ("python", "entry_point")
+
 _AMOUNT = re.compile(r"\d{1,12}(\.\d{1,6})?")
+_MODULE = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")
 _PREFIX = re.compile(r"[A-Za-z0-9_-]{0,40}")
 _NAME = re.compile(r"[a-z0-9-]{1,40}")
 _DAY_S = 86_400.0
@@ -64,6 +74,8 @@ class UpstreamEntry(_Strict):
     url: str | None = None
     headers: dict[str, str] = Field(default_factory=dict)
     headers_file: str | None = None
+    python: str | None = None
+    entry_point: str | None = Field(None, min_length=1, max_length=200)
     disabled: bool = False
     prefix: str | None = None
     isolation: Literal["session", "agent", "shared"] = "agent"
@@ -98,17 +110,31 @@ class UpstreamEntry(_Strict):
             return prefix
         raise ValueError("may hold letters, digits, - and _ only, 40 at most; an empty text means no prefix")
 
+    @field_validator("python")
+    @classmethod
+    def _file_or_module(cls, python: str | None) -> str | None:
+        if python is None or python.endswith(".py") or _MODULE.fullmatch(python):
+            return python
+        raise ValueError(f"{python!r} is neither a file that ends in .py nor the name of a module, such as acme.tools")
+
     @model_validator(mode="after")
-    def _one_transport(self) -> UpstreamEntry:
-        if (self.command is None) == (self.url is None):
-            raise ValueError("needs either command (a program to start) or url (a server to call), and not both")
-        if self.type is not None and (self.type == "stdio") != (self.command is not None):
-            raise ValueError(f"type {self.type} does not go with {'url' if self.command is None else 'command'}")
+    def _one_kind(self) -> UpstreamEntry:
+        said = [key for key in KINDS if getattr(self, key) is not None]
+        if len(said) != 1:
+            keys = ", ".join(f"{key} ({what})" for key, what in KINDS.items())
+            given = f", but {' and '.join(said)} are given" if said else ""
+            raise ValueError(f"needs either {keys}, exactly one of them{given}")
+        if self.type is not None and said[0] != ("command" if self.type == "stdio" else "url"):
+            raise ValueError(f"type {self.type} does not go with {said[0]}")
         if self.url is None and (self.headers or self.headers_file):
             raise ValueError("headers go with url only; a program gets its secrets through env")
         if self.command is None and (self.args or self.env or self.env_file or self.cwd):
             raise ValueError(
                 "args, env, env_file and cwd go with command only; a server gets its secrets through headers"
+            )
+        if said[0] in _IN_THE_BROKER and self.isolation != "shared" and "isolation" in self.model_fields_set:
+            raise ValueError(
+                f"isolation does not go with {said[0]}: its functions run in the broker, once for all agents"
             )
         return self
 

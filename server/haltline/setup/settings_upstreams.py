@@ -124,6 +124,8 @@ def _spec(name: str, entry: UpstreamEntry, folder: Path, report: Callable[[str, 
         cwd=str(folder / Path(entry.cwd).expanduser()) if entry.cwd else None,
         url=entry.url,
         headers=headers,
+        python=_file_or_module(entry.python, folder),
+        entry_point=entry.entry_point,
         prefix=entry.prefix,
         isolation=entry.isolation,
         timeout_s=entry.timeout_s,
@@ -134,6 +136,10 @@ def _spec(name: str, entry: UpstreamEntry, folder: Path, report: Callable[[str, 
         read_only=entry.read_only,
         disabled=entry.disabled,
     )
+
+
+def _file_or_module(written: str | None, folder: Path) -> str | None:
+    return str(folder / Path(written).expanduser()) if written and written.endswith(".py") else written
 
 
 def _from_file(

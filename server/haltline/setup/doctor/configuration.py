@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 from haltline.errors import ConfigError
 from haltline.policy.policy import ToolDefaults, load_policy
 from haltline.setup.doctor.finding import Finding
+from haltline.setup.doctor.functions import functions
 from haltline.setup.listeners import Listener, is_loopback
 from haltline.setup.settings import Settings
 from haltline.upstreams.model import UpstreamSpec
@@ -48,7 +49,7 @@ def upstreams(settings: Settings, environ: Mapping[str, str]) -> Iterator[Findin
         to_do = "name one under `upstreams:` in haltline.yaml, then: haltline tools import NAME"
         yield Finding("upstreams", "warn", "none: agents have no tools", to_do)
     for spec in active:
-        yield _command(spec, environ) if spec.command is not None else _address(spec)
+        yield _upstream(spec, environ)
     shared = sorted(spec.name for spec in active if spec.env or spec.headers)
     if shared:
         yield Finding(
@@ -75,6 +76,12 @@ def listeners(settings: Settings) -> Iterator[Finding]:
         else:
             to_do = f"stop what uses it, or set {name}: {{listen: HOST:PORT}}"
             yield Finding(f"{name} listener", "fail", f"{shown}: {os.strerror(refused)}", to_do)
+
+
+def _upstream(spec: UpstreamSpec, environ: Mapping[str, str]) -> Finding:
+    if spec.kind == "python":
+        return functions(spec)
+    return _command(spec, environ) if spec.kind == "stdio" else _address(spec)
 
 
 def _command(spec: UpstreamSpec, environ: Mapping[str, str]) -> Finding:
