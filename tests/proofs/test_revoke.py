@@ -1,8 +1,8 @@
 """Revokes under load: when one has returned, no byte of that session's calls leaves and no result reaches it (P3, R17).
 
 Its callers are in the middle of calls, in every mode and at both eras of upstreams; bystanders of other sessions must not
-notice. The upstream's and the callers' times are the kernel's, on the clock on which the revoke returned, so that neither
-a late reader counts as late bytes nor the other way round.
+notice. When bytes left and when they arrived is the kernel's word, on the clock on which the revoke returned, so that
+neither a late reader counts as late bytes nor the other way round.
 """
 
 from __future__ import annotations
@@ -148,11 +148,13 @@ def _judge(figures: Figures, load: Load, receipts: list, broker: BrokerProcess, 
     returned = {one.session: one.returned_ns for one in load.revoked}
     stored = stored_calls(broker.database)
     states = {reference: one.state for reference, one in stored.items()}
-    late_bytes, late_voided = [], []
+    late_bytes, late_voided, blurred = [], [], 0
     for receipt in receipts:
         session = receipt.reference.partition("-")[0]
         if session in returned and receipt.at_ns > returned[session]:
-            late_bytes.append((receipt.reference, receipt.at_ns - returned[session]))
+            if receipt.exact:
+                late_bytes.append((receipt.reference, receipt.at_ns - returned[session]))
+            blurred += not receipt.exact
         if states.get(receipt.reference) == "voided":
             late_voided.append(receipt.reference)
     answers = [(victim, *answer) for victim in load.victims for answer in victim.answers]
@@ -168,7 +170,10 @@ def _judge(figures: Figures, load: Load, receipts: list, broker: BrokerProcess, 
     )
     figures.note("calls of the revoked sessions", dict(Counter(one.state for one in mine)))
     figures.note("answers to them but results", dict(others))
-    figures.zero("bytes received after the revoke returned", late_bytes)
+    figures.note("seen leaving by a tap", f"{sum(one.exact for one in receipts)} of {len(receipts)} received")
+    if blurred:
+        figures.note("not seen leaving, and read after the revoke returned: cannot be told", blurred)
+    figures.zero("first bytes that left after the revoke returned", late_bytes)
     figures.zero("received, but recorded as never sent", late_voided)
     figures.zero(
         "received without a call.allowed event", [one.reference for one in receipts if one.reference not in stored]
@@ -180,7 +185,8 @@ def _judge(figures: Figures, load: Load, receipts: list, broker: BrokerProcess, 
     figures.must(
         f"bystanders' failures (of {load.bystanders.total()} calls)", dict(load.bystanders), failures == 0, "0"
     )
-    figures.must("every revoke met calls", sum(one.cancelled > 0 for one in load.revoked), load.revoked != [], "many")
+    met = sum(one.cancelled > 0 for one in load.revoked)
+    figures.must("revokes that met running calls", met, met > len(load.revoked) * 0.9, "nearly all")
 
 
 def _typed(load: Load, sessions: list[Opened]) -> list[float]:

@@ -16,7 +16,7 @@ from typing import Any, Literal
 import orjson
 
 from bench.load import HANDSHAKE_VERSION, META, MODERN_VERSION, Wire, Wrong, _headers, _message
-from support.stamped import StampedSocket
+from support.stamped import StampedSocket, stamped
 
 __all__ = ["MODES", "REFUSAL_KEY", "Answer", "Caller", "Mode"]
 
@@ -133,7 +133,7 @@ class Caller:
         loop = asyncio.get_running_loop()
         self._socket = StampedSocket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
         self._socket.setblocking(False)
-        self._socket.stamp()
+        stamped(self._socket)
         try:
             await loop.sock_connect(self._socket, ("127.0.0.1", self._port))
             _, self._wire = await loop.create_connection(Wire, sock=self._socket)

@@ -1,7 +1,7 @@
 """An MCP upstream in a process of its own that writes down every call it receives and tells it on request.
 
 What it holds is the truth about what left the broker: it outlives the broker, and each receipt has the time at which the
-kernel had the first byte of the call. Over HTTP, in both eras, on asyncio's own loop (whose reads can be stamped).
+first byte of the call left, as the kernel saw it. Over HTTP, in both eras, on asyncio's own loop (whose reads can be stamped).
 
     python -m support.counting_upstream [--handshake]        prints its port and process id on one line
 """
@@ -16,7 +16,7 @@ import subprocess
 import sys
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,8 @@ import uvicorn
 
 from bench import processes
 from bench.upstream import JSON, Upstream, _reply
-from support.stamped import StampedListener
+from support.stamped import StampedListener, stamped
+from support.tap import Tap
 
 __all__ = ["CountingUpstream", "Receipt", "Receipts", "counting_upstream", "environment"]
 
@@ -40,10 +41,13 @@ TOOLS = [{"name": name, "description": f"{name} it", "inputSchema": SCHEMA} for 
 
 @dataclass(frozen=True, slots=True)
 class Receipt:
-    """One received call. `at_ns`: when its first byte arrived. `end`: running, answered, or left (its caller went away)."""
+    """One received call. `end`: running, answered, or left (its caller went away)."""
 
     reference: str
     at_ns: int
+    """When its first byte left the broker."""
+    exact: bool
+    """Whether a tap saw it leave; else it is when it arrived, at the latest."""
     end: str
 
 
@@ -55,12 +59,15 @@ class CountingUpstream(Upstream):
         self._listener = listener
         self._handshake = handshake
         self._receipts: list[list[Any]] = []
+        self._tap: Tap | None = None
+        with suppress(OSError, AttributeError):  # no right to it, or another system than Linux
+            self._tap = Tap(listener.getsockname()[1])
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         connection = self._listener.accepted.get(scope["client"][1])
         at_ns = connection.take() if connection is not None else 0
         if scope["method"] != "POST":
-            told = orjson.dumps(self._receipts) if scope["path"] == "/receipts" else b""
+            told = orjson.dumps(self._told()) if scope["path"] == "/receipts" else b""
             await _reply(send, 200 if told or scope["method"] == "DELETE" else 405, told, [])
             return
         body, more = b"", True
@@ -80,6 +87,10 @@ class CountingUpstream(Upstream):
             return
         named = [(b"mcp-session-id", os.urandom(8).hex().encode())] if request["method"] == "initialize" else []
         await _reply(send, 200, orjson.dumps(answer), [JSON, *named])
+
+    def _told(self) -> list[tuple[str, int, bool, str]]:
+        left = {} if self._tap is None else self._tap.first_ns
+        return [(one, left.get(one, at_ns), one in left, end) for one, at_ns, end in self._receipts]
 
     async def _called(self, request: dict[str, Any], at_ns: int, receive: Any, send: Any) -> None:
         arguments = request["params"]["arguments"]
@@ -114,7 +125,7 @@ async def _gone(receive: Any) -> None:
 
 def main() -> None:
     listener = StampedListener(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
-    listener.stamp()
+    stamped(listener)
     listener.bind(("127.0.0.1", 0))
     listener.listen(1024)
     listener.setblocking(False)

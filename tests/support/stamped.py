@@ -13,28 +13,25 @@ import time
 from typing import Any
 from weakref import WeakValueDictionary
 
-__all__ = ["StampedListener", "StampedSocket"]
+__all__ = ["STAMP_ROOM", "StampedListener", "StampedSocket", "stamp_of", "stamped"]
 
 _SO_TIMESTAMPNS = 35 if sys.platform == "linux" else None
 _TIMESPEC = struct.Struct("@qq")
-_ROOM = socket.CMSG_SPACE(_TIMESPEC.size)
+STAMP_ROOM = socket.CMSG_SPACE(_TIMESPEC.size)
 
 
 class StampedSocket(socket.socket):
     """For loops that read with `recv`, as asyncio's own do. Where the kernel stamps nothing, the time of reading counts."""
 
     first_ns = 0
-    """When the first byte since `take` arrived; 0 if none did."""
+    """When the first byte since `take` arrived, or what was merged with it before it was read; 0 if none did."""
     last_ns = 0
-
-    def stamp(self) -> None:
-        if _SO_TIMESTAMPNS is not None:
-            self.setsockopt(socket.SOL_SOCKET, _SO_TIMESTAMPNS, 1)
+    """When the last byte did."""
 
     def recv(self, size: int, flags: int = 0, /) -> bytes:
-        data, ancillary, _, _ = self.recvmsg(size, _ROOM, flags)
+        data, ancillary, _, _ = self.recvmsg(size, STAMP_ROOM, flags)
         if data:
-            self.last_ns = _stamp_of(ancillary) or time.time_ns()
+            self.last_ns = stamp_of(ancillary) or time.time_ns()
             self.first_ns = self.first_ns or self.last_ns
         return data
 
@@ -54,12 +51,18 @@ class StampedListener(StampedSocket):
     def accept(self) -> tuple[StampedSocket, Any]:
         handle, address = self._accept()  # type: ignore[attr-defined]  # what socket.accept itself uses
         connection = StampedSocket(self.family, self.type, self.proto, fileno=handle)
-        connection.stamp()
+        stamped(connection)
         self.accepted[address[1]] = connection
         return connection, address
 
 
-def _stamp_of(ancillary: list[tuple[int, int, bytes]]) -> int:
+def stamped(one: socket.socket) -> None:
+    """From now on what is read from it comes with its time."""
+    if _SO_TIMESTAMPNS is not None:
+        one.setsockopt(socket.SOL_SOCKET, _SO_TIMESTAMPNS, 1)
+
+
+def stamp_of(ancillary: list[tuple[int, int, bytes]]) -> int:
     for level, kind, data in ancillary:
         if level == socket.SOL_SOCKET and kind == _SO_TIMESTAMPNS and len(data) == _TIMESPEC.size:
             seconds, nanoseconds = _TIMESPEC.unpack(data)
