@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import ssl
 from collections.abc import Callable, Coroutine, Mapping
+from contextlib import suppress
 from functools import partial
 from itertools import count
 from typing import Any
@@ -99,12 +100,22 @@ class HttpUpstream:
         deadline = asyncio.get_running_loop().time() + call.deadline_s
         async with self._places.held(call.caller.agent_id, deadline):
             speaker = await self._speaker(key_of(self._spec.isolation, call.caller), deadline, call.peer)
+            if isinstance(speaker, Handshake) and call.peer.log_level not in {None, *speaker.log_level}:
+                await self._set_level(speaker, str(call.peer.log_level), deadline)
             answer = await self._send(speaker, call, deadline)
             if answer is None:
                 answer = await self._send_again(call, deadline)
         if isinstance(speaker, Modern) and answer.get("error", {}).get("code") == _HEADER_MISMATCH:
             self._changed()  # a schema with other headers than those that were listed
         return answer
+
+    async def _set_level(self, speaker: Handshake, level: str, deadline: float) -> None:
+        """What the agent's client wants to hear of, told once to each session; an upstream that will not is called all the same."""
+        speaker.log_level[:] = [level]
+        identifier = next(self._ids)
+        headers, body = speaker.request(identifier, "logging/setLevel", {"level": level})
+        with suppress(UpstreamError):
+            await self._line.ask(headers, body, identifier, deadline=deadline)
 
     async def forget(self, caller: Caller, *, session_only: bool) -> None:
         await self._handshakes.forget(caller, session_only=session_only)

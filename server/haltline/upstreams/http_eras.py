@@ -65,6 +65,8 @@ class Handshake:
 
     version: str
     session_id: str | None
+    log_level: list[str] = field(default_factory=list)
+    """The level last asked for in it, if any."""
 
     @property
     def headers(self) -> dict[str, str]:

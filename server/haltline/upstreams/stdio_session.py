@@ -91,6 +91,7 @@ class StdioSession:
         self._unasked = 0
         self._unasked_since = 0.0
         self._flooding = False
+        self._log_level: str | None = None
         self._asking: set[asyncio.Task[None]] = set()
         self.capabilities: Mapping[str, Any] = {}
         """As it answered the handshake."""
@@ -137,6 +138,10 @@ class StdioSession:
         if self.child is None or not self.child.writable:
             self.kill()  # if it is there, it does not read what it is sent
             raise faults.unreachable(self._spec.name, self._last_words)
+        level = call.peer.log_level
+        if level is not None and level != self._log_level:
+            self._log_level = level  # what it answers is passed over
+            self.child.write(request(next(self._ids), "logging/setLevel", {"level": level}))
         call.before_send()
         self.child.write(line)
         pending = self._expect(identifier, token, call.on_notification, call.peer.ask)
