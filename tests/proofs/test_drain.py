@@ -86,7 +86,7 @@ async def test_a_broker_that_is_told_to_stop_takes_no_new_call_and_leaves_none_h
             verified = broker.verify()
         receipts = Counter(one.reference for one in [*now.all(), *old.all()])
     states = {reference: stored[reference].state for reference in receipts if reference in stored}
-    told = Counter(one.kind if one.kind == "result" else f"{one.kind} {one.code}" for _, _, one in answers)
+    told = Counter(f"{one.kind} {one.code}" if one.kind == "refused" else one.kind for _, _, one in answers)
     delivered = [reference for reference, _, one in answers if one.kind == "result"]
     running = [reference for reference, state in states.items() if state == "in_doubt"]
     by_reference = {reference: one for reference, _, one in answers}

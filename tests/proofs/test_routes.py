@@ -306,15 +306,18 @@ def test_nothing_written_into_the_authorization_header_passes_or_breaks_anything
             parts = [dice.choice(PIECES) * 300]
         if number % 5 == 0:
             parts = [real, *parts]
+        payload = "".join(parts)
+        if payload.strip() in shown:
+            continue  # white space around a live credential is HTTP's, not the credential's
         listener = ("agents", "control")[number % 2]
         messages = list(_messages(listener))
         name, lines, body = dice.choice(messages)
         answer = where.ask(
-            listener, "POST", "/mcp", [*lines, b"Authorization: Bearer " + "".join(parts).encode("latin-1")], body
+            listener, "POST", "/mcp", [*lines, b"Authorization: Bearer " + payload.encode("latin-1")], body
         )
         statuses[answer.status] += 1
-        if 200 <= answer.status < 300 and "".join(parts).strip() not in shown:
-            passed.append(("".join(parts)[:80], name, answer.status))
+        if 200 <= answer.status < 300:
+            passed.append((payload[:80], name, answer.status))
     with where.broker.control() as control:
         agents = len(control.list_agents()["agents"])
     figures = Figures(f"{payloads} payloads in Authorization (seed {seed})")
