@@ -179,6 +179,10 @@ async def test_serve_offers_functions_and_ends_though_one_of_them_never_does(tmp
             @haltline.tool(price="0.05", timeout_s=0.3)
             def stuck() -> str:
                 threading.Event().wait()
+
+            @haltline.tool(price="0.05", timeout_s=0.3)
+            async def stuck_async() -> str:
+                threading.Event().wait()
             """
         )
     )
@@ -197,10 +201,11 @@ async def test_serve_offers_functions_and_ends_though_one_of_them_never_does(tmp
             caller.cut()
         caller = Caller(broker.agents_port, one.token, "json")
         with anyio.fail_after(20):
-            stuck = await caller.call("billing__stuck", {})
-            assert (stuck.kind, stuck.code) == ("refused", "upstream.timeout")
-            said: Any = await caller.call("billing__bill", {"amount": 4})
-            assert said.said["amount"] == 4
+            for tool in ("billing__stuck", "billing__stuck_async"):
+                stuck = await caller.call(tool, {})
+                assert (stuck.kind, stuck.code) == ("refused", "upstream.timeout")
+                said: Any = await caller.call("billing__bill", {"amount": 4})
+                assert said.said["amount"] == 4
         with broker.control() as control:
             tools = control.list_tools()
             states = {state["name"]: state for state in tools["upstreams"]}

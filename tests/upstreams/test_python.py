@@ -569,3 +569,22 @@ async def test_many_calls_at_once_each_get_their_own_answer(load):
             tasks.start_soon(one, number)
     assert sorted(got) == [(number, str(number)) for number in range(100)]
     await given_back(shop, 8)
+
+
+@pytest.mark.promise("R11")
+@pytest.mark.parametrize("tool", ["sync", "task"])
+async def test_a_call_whose_time_is_over_before_it_begins_does_not_run(load, tool):
+    shop = load(
+        """
+        import haltline
+        @haltline.tool
+        def sync() -> str: raise AssertionError("it ran")
+        @haltline.tool
+        async def task() -> str: raise AssertionError("it ran")
+        """
+    )
+    sent = Sent()
+    with pytest.raises(NotSent):
+        await sent(shop, tool, deadline_s=0)
+    assert sent.asked == 0
+    assert shop._places._free == 32

@@ -112,6 +112,9 @@ class PythonUpstream:
 
     async def _run(self, tool: PythonTool, call: UpstreamCall, deadline: float) -> dict[str, Any]:
         """Holds a place, which goes back when the function has ended, however late that is."""
+        if asyncio.get_running_loop().time() >= deadline:
+            self._places.give_back(call.caller.agent_id)
+            raise faults.too_late_to_send(self._spec.name)
         job = Job(self._spec.name, tool, call, lambda job: self._end(job, call.caller))
         begin = self._prepared(job, call)
         try:
