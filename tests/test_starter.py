@@ -68,8 +68,8 @@ def test_the_starter_file_s_examples_are_valid_once_they_are_uncommented(tmp_pat
     uncommented = [re.sub(r"^(\s*)# ( *(?:- )?[a-z_]+: ?\S*.*)$", r"\1\2", line) for line in lines]
     text = "\n".join(line for line in uncommented if "tls:" not in line)
     (tmp_path / "all.yaml").write_text(text)
-    environ = {"PAYMENTS_TOKEN": "x", "HALTLINE_WEBHOOK_SECRET": "y"}
+    environ = {"PAYMENTS_TOKEN": "x", "CRM_KEY": "k", "HALTLINE_WEBHOOK_SECRET": "y"}
     assert parse_yaml(text, "all.yaml").content["upstreams"]["payments"]["price"] == "0.05"
     settings = load_settings(tmp_path / "all.yaml", environ=environ)
-    assert [spec.name for spec in settings.upstreams] == ["time", "billing", "payments"]
+    assert [spec.name for spec in settings.upstreams] == ["time", "billing", "crm", "payments"]
     assert settings.alerts.webhooks[0].secret == "y"

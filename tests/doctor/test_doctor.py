@@ -19,7 +19,7 @@ from haltline.cli import main
 from haltline.setup.doctor import machine, records
 from haltline.setup.doctor.finding import Finding
 from haltline.setup.starter import write_starter
-from haltline.store.database import connect_writer
+from haltline.store.database import connect_writer, migrations
 from haltline.store.folder import DataFolder
 
 Examine = Callable[..., dict[str, list[Finding]]]
@@ -100,7 +100,7 @@ def test_a_fresh_configuration_has_nothing_that_fails(examine):
 
 def test_a_used_installation_is_sound(examine, data):
     found = examine()
-    assert only(found, "database").text.startswith("schema 1, sound")
+    assert only(found, "database").text.startswith(f"schema {max(migrations())}, sound")
     assert [finding.text for finding in found["keys"]] == ["pepper: present", "signing: present"]
     assert only(found, "storage").status in {"ok", "warn"}
 
@@ -246,6 +246,37 @@ def test_python_functions_are_looked_at_and_never_run(examine, tmp_path, entry, 
     assert says in finding.text
 
 
+API = '{"openapi": "3.1.0", "servers": [{"url": "SERVER"}], "paths": {}, "components": {"securitySchemes": SCHEMES}}'
+
+
+@pytest.mark.parametrize(
+    ("entry", "status", "says"),
+    [
+        ("openapi: api.json", "ok", "https://crm.example, described by api.json"),
+        ("openapi: asking.json", "warn", "asks for k (apiKey in header X-Key), and no headers"),
+        ("openapi: asking.json, headers: {X-Key: a}", "ok", "https://crm.example"),
+        ("openapi: clear.json, headers: {X-Key: a}", "warn", "travel in the clear"),
+        ("openapi: none.json", "fail", "cannot be read: No such file"),
+        ("openapi: old.json", "fail", "Swagger 2.0"),
+        ("openapi: relative.json", "fail", "set base_url"),
+        ("openapi: relative.json, base_url: 'https://crm.example'", "ok", "https://crm.example"),
+        ("openapi: 'https://crm.example/api.json'", "ok", "https://crm.example"),
+    ],
+)
+def test_the_description_of_an_api_is_looked_at_and_nothing_is_fetched(examine, tmp_path, entry, status, says):
+    key = '{"k": {"type": "apiKey", "in": "header", "name": "X-Key"}}'
+    for name, server, schemes in (
+        ("api", "https://crm.example/v1", "{}"),
+        ("asking", "https://crm.example/v1", key),
+        ("clear", "http://crm.example", key),
+        ("relative", "/v1", "{}"),
+    ):
+        (tmp_path / f"{name}.json").write_text(API.replace("SERVER", server).replace("SCHEMES", schemes))
+    (tmp_path / "old.json").write_text('{"swagger": "2.0"}')
+    finding = only(examine(f"upstreams: {{crm: {{{entry}}}}}\n"), "upstreams")
+    assert (finding.status, says in finding.text) == (status, True), finding
+
+
 def test_a_program_that_is_not_there_fails_and_a_disabled_one_is_not_looked_for(examine):
     found = examine("upstreams:\n  a: {command: no-such-program}\n  b: {command: neither, disabled: true}\n")
     assert only(found, "upstreams").text == "a: the program no-such-program is not found"
@@ -270,6 +301,22 @@ def test_credentials_that_all_agents_share_are_said_to_be_shared_and_never_shown
     finding = only(found, "upstream credentials")
     assert finding.status == "warn"
     assert "one credential for all agents" in finding.text
+    assert "s3cret" not in str(found)
+
+
+@pytest.mark.promise("P9", "R32")
+def test_credentials_per_agent_or_tier_are_named_with_who_shares_them(examine, monkeypatch):
+    monkeypatch.setenv("ITS_TOKEN", "s3cret")
+    given = "{headers: {Authorization: '${ITS_TOKEN}'}}"
+    found = examine(f"upstreams: {{a: {{url: 'http://127.0.0.1:1/', credentials: {{agents: {{billing: {given}}}}}}}}}")
+    finding = only(found, "upstream credentials")
+    assert (finding.status, finding.text) == (
+        "ok",
+        "a: agent billing; none is shared; agents that have none are refused",
+    )
+    found = examine(f"upstreams: {{a: {{url: 'http://x.example/', credentials: {{default: {given}}}}}}}")
+    assert only(found, "upstream credentials").text == "a: default; shared by all agents without one of their own"
+    assert "in the clear" in only(found, "upstreams").text
     assert "s3cret" not in str(found)
 
 

@@ -547,9 +547,18 @@ async def test_what_is_no_tool_and_what_is_missing_is_told_to_operators(api, tmp
         assert len(crm.notes) == 1
 
 
-async def test_an_upstream_that_was_never_listed_sends_nothing(tmp_path):
-    spec = UpstreamSpec("crm", openapi=OpenApiSource(written_to(tmp_path, document(ANY)), "http://127.0.0.1:1"))
-    upstream = OpenApiUpstream(spec)
+async def test_an_upstream_that_was_never_listed_reads_its_document_before_it_sends(api, tmp_path):
+    source = OpenApiSource(written_to(tmp_path, document(ANY)), api.url, allow_private=True)
+    upstream = OpenApiUpstream(UpstreamSpec("crm", openapi=source))
+    async with anyio.create_task_group() as tasks:
+        for _ in range(3):
+            tasks.start_soon(Sent(), upstream, "get")
+    await upstream.aclose()
+    assert len(api.seen) == 3
+
+
+async def test_an_upstream_whose_document_cannot_be_read_sends_nothing(tmp_path):
+    upstream = OpenApiUpstream(UpstreamSpec("crm", openapi=OpenApiSource(str(tmp_path / "none.yaml"))))
     assert upstream.notes == ()
     with pytest.raises(NotSent):
         await Sent()(upstream, "get")

@@ -39,9 +39,11 @@ KINDS = {
     "url": "a server to call",
     "python": "a file or module of functions",
     "entry_point": "functions of an installed package",
+    "openapi": "an HTTP API by its description",
 }
 """The keys that say what an upstream is, one for each entry."""
 _IN_THE_BROKER = ("python", "entry_point")
+_OF_OPENAPI = {"base_url", "query", "operations", "allow_private", "remote_refs"}
 
 _AMOUNT = re.compile(r"\d{1,12}(\.\d{1,6})?")
 _MODULE = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")
@@ -62,6 +64,13 @@ def _number(value: Any) -> Any:
 Seconds = Annotated[float, BeforeValidator(_number), Field(gt=0, le=_DAY_S, allow_inf_nan=False)]
 
 
+class OperationsEntry(_Strict):
+    """Which operations of an API become tools: patterns of operationIds, or of method and path (`GET /contacts/*`)."""
+
+    include: list[Annotated[str, Field(min_length=1, max_length=500)]] = Field(default_factory=list, max_length=500)
+    exclude: list[Annotated[str, Field(min_length=1, max_length=500)]] = Field(default_factory=list, max_length=500)
+
+
 class UpstreamEntry(_Strict):
     """One upstream: what hosts write under `mcpServers`, and what Haltline adds to it."""
 
@@ -76,6 +85,12 @@ class UpstreamEntry(_Strict):
     headers_file: str | None = None
     python: str | None = None
     entry_point: str | None = Field(None, min_length=1, max_length=200)
+    openapi: str | None = Field(None, min_length=1)
+    base_url: str | None = None
+    query: dict[str, str] = Field(default_factory=dict)
+    operations: OperationsEntry = OperationsEntry()
+    allow_private: bool = False
+    remote_refs: bool = False
     disabled: bool = False
     prefix: str | None = None
     isolation: Literal["session", "agent", "shared"] = "agent"
@@ -126,8 +141,11 @@ class UpstreamEntry(_Strict):
             raise ValueError(f"needs either {keys}, exactly one of them{given}")
         if self.type is not None and said[0] != ("command" if self.type == "stdio" else "url"):
             raise ValueError(f"type {self.type} does not go with {said[0]}")
-        if self.url is None and (self.headers or self.headers_file):
-            raise ValueError("headers go with url only; a program gets its secrets through env")
+        if self.url is None and self.openapi is None and (self.headers or self.headers_file):
+            raise ValueError("headers go with url and openapi only; a program gets its secrets through env")
+        ours = _OF_OPENAPI & self.model_fields_set
+        if self.openapi is None and ours:
+            raise ValueError(f"{min(ours)} goes with openapi only")
         if self.command is None and (self.args or self.env or self.env_file or self.cwd):
             raise ValueError(
                 "args, env, env_file and cwd go with command only; a server gets its secrets through headers"

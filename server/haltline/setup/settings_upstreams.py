@@ -20,7 +20,7 @@ from haltline.policy.complaints import problems_of
 from haltline.policy.yaml_text import Document
 from haltline.setup.references import env_lines, header_lines
 from haltline.setup.settings_file import HOST_KEYS, SYNONYMS, UpstreamEntry
-from haltline.upstreams.model import UpstreamSpec
+from haltline.upstreams.model import OpenApiSource, UpstreamSpec
 
 __all__ = ["unpasted", "upstream_name", "upstream_specs", "web_address"]
 
@@ -126,6 +126,7 @@ def _spec(name: str, entry: UpstreamEntry, folder: Path, report: Callable[[str, 
         headers=headers,
         python=_file_or_module(entry.python, folder),
         entry_point=entry.entry_point,
+        openapi=_openapi(entry, folder, report),
         prefix=entry.prefix,
         isolation=entry.isolation,
         timeout_s=entry.timeout_s,
@@ -135,6 +136,25 @@ def _spec(name: str, entry: UpstreamEntry, folder: Path, report: Callable[[str, 
         price=entry.price,
         read_only=entry.read_only,
         disabled=entry.disabled,
+    )
+
+
+def _openapi(entry: UpstreamEntry, folder: Path, report: Callable[[str, str], None]) -> OpenApiSource | None:
+    if entry.openapi is None:
+        return None
+    remote = "://" in entry.openapi
+    for key, url in (("openapi", entry.openapi if remote else None), ("base_url", entry.base_url)):
+        wrong = None if url is None or entry.disabled else web_address(url)
+        if wrong:
+            report(key, wrong)
+    return OpenApiSource(
+        document=entry.openapi if remote else str(folder / Path(entry.openapi).expanduser()),
+        base_url=entry.base_url,
+        query=entry.query,
+        include=tuple(entry.operations.include),
+        exclude=tuple(entry.operations.exclude),
+        allow_private=entry.allow_private,
+        remote_refs=entry.remote_refs,
     )
 
 

@@ -21,7 +21,7 @@ from haltline.upstreams.http_body import BodyReply
 from haltline.upstreams.http_reply import exchange
 from haltline.upstreams.http_wire import NoConnection, Pool
 from haltline.upstreams.messages import METHOD_NOT_FOUND
-from haltline.upstreams.model import Caller, NotSent, UpstreamCall, UpstreamSpec
+from haltline.upstreams.model import Caller, NotSent, UpstreamCall, UpstreamError, UpstreamSpec
 from haltline.upstreams.openapi_document import Documents, Unreadable
 from haltline.upstreams.openapi_operations import Api, Filters, compile_api
 from haltline.upstreams.openapi_request import Operation, Target
@@ -59,6 +59,7 @@ class OpenApiUpstream:
         self._source = DocumentSource(spec, spec.openapi, tls)
         self._places = Places(spec.name, spec.max_concurrent)
         self._ready: _Ready | None = None
+        self._reading = asyncio.Lock()
 
     @property
     def spec(self) -> UpstreamSpec:
@@ -88,23 +89,17 @@ class OpenApiUpstream:
         """A document says nothing when it changes; the catalog looks at intervals."""
 
     async def list_tools(self) -> list[Any]:
-        try:
-            loaded = await self._source.load(self._ready.digest if self._ready else None)
-            if loaded is not None:
-                await self._compile(loaded)
-        except Unreadable as error:
-            raise unreadable(self._spec.name, str(error)) from error
-        assert self._ready is not None
-        return [operation.definition for operation in self._ready.api.operations.values()]
+        ready = await self._read()
+        return [operation.definition for operation in ready.api.operations.values()]
 
     async def call(self, call: UpstreamCall) -> dict[str, Any]:
         if call.method != "tools/call":
             return {"error": {"code": METHOD_NOT_FOUND, "message": "Method not found"}}
         deadline = asyncio.get_running_loop().time() + call.deadline_s
         async with self._places.held(call.caller.agent_id, deadline):
-            ready = self._ready
-            operation = ready.api.operations.get(call.params["name"]) if ready else None
-            if ready is None or operation is None:
+            ready = self._ready or await self._first(deadline)
+            operation = ready.api.operations.get(call.params["name"])
+            if operation is None:
                 raise NotSent("upstream.unreachable", f"{self._spec.name} does not offer this operation now")
             try:
                 data = ready.target.request(operation, call.params.get("arguments") or {})
@@ -140,12 +135,36 @@ class OpenApiUpstream:
             raise faults.unreachable(self._spec.name, str(error)) from error
         return tool_result(answer)
 
-    async def _compile(self, loaded: Loaded) -> None:
+    async def _first(self, deadline: float) -> _Ready:
+        """For whoever calls before anybody listed. Raises NotSent: nothing of the call left."""
+        try:
+            async with asyncio.timeout_at(deadline):
+                return await self._read()
+        except TimeoutError as error:
+            raise faults.too_late_to_send(self._spec.name) from error
+        except UpstreamError as error:
+            raise faults.unreachable(self._spec.name, error.detail or str(error)) from error
+
+    async def _read(self) -> _Ready:
+        """The document as it is now. Raises UpstreamError."""
+        async with self._reading:
+            try:
+                loaded = await self._source.load(self._ready.digest if self._ready else None)
+                if loaded is not None:
+                    self._ready = await self._compile(loaded)
+            except Unreadable as error:
+                raise unreadable(self._spec.name, str(error)) from error
+            assert self._ready is not None
+            return self._ready
+
+    async def _compile(self, loaded: Loaded) -> _Ready:
         url = base_url(self._spec, loaded.documents.root)
         api = await anyio.to_thread.run_sync(self._compiled, loaded.documents, url)
         old = self._ready
         pool = old.pool if old and old.base_url == url else None
-        self._ready = _Ready(
+        if old is not None and pool is None:
+            old.pool.close()
+        return _Ready(
             loaded.digest,
             api,
             Target(url, self._spec.headers, self._from.query),
@@ -153,8 +172,6 @@ class OpenApiUpstream:
             pool or self._pool(url),
             security_schemes(loaded.documents),
         )
-        if old is not None and pool is None:
-            old.pool.close()
 
     def _compiled(self, documents: Documents, url: str) -> Api:
         taken = {f"header:{name.lower()}" for name in self._spec.headers}

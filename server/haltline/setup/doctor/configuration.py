@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 
 from haltline.errors import ConfigError
 from haltline.policy.policy import ToolDefaults, load_policy
+from haltline.setup.doctor.descriptions import description
 from haltline.setup.doctor.finding import Finding
 from haltline.setup.doctor.functions import functions
 from haltline.setup.listeners import Listener, is_loopback
@@ -81,6 +82,8 @@ def listeners(settings: Settings) -> Iterator[Finding]:
 def _upstream(spec: UpstreamSpec, environ: Mapping[str, str]) -> Finding:
     if spec.kind == "python":
         return functions(spec)
+    if spec.kind == "openapi":
+        return description(spec)
     return _command(spec, environ) if spec.kind == "stdio" else _address(spec)
 
 
