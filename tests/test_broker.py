@@ -463,6 +463,7 @@ async def test_a_clock_set_forward_stops_dispatch_until_it_is_put_right(tmp_path
         clock.ahead_us = 3_600_000_000
         assert code(await w.call(token)) == "clock.stepped"
         assert "3600 s" in w.broker._health.problem
+        assert [event["reasons"][0]["code"] for event in await w.events("call.denied")] == ["clock.stepped"]
         assert w.upstream.sent == []
         clock.ahead_us = 0
         assert "isError" not in (await w.call(token))["result"]

@@ -79,10 +79,6 @@ class Broker:
     async def _admit(self, running: Running, request: CallRequest) -> Admitted | Answer | Unknown | NoSuchTool:
         if self._unrecorded.waiting:
             return _unavailable("outcomes of earlier calls are not recorded yet")
-        if self._health.draining:
-            return refusal("denied", [_DRAINING])
-        if self._parts.clock.stepped_us:
-            return refusal("denied", [_CLOCK])  # windows and expiries would be judged by a wrong time (R9)
         try:
             return await self._parts.writer.run(lambda tx: self._decide(tx, running, request))
         except StoreUnavailable as error:
@@ -102,11 +98,14 @@ class Broker:
             records.denied_dead(tx, self._parts, running.id, who, request)
             return refusal("denied", [who.reason], call=running.id)
         facts = Facts()
-        if policy is None:
+        closed = self._closed()
+        if closed is not None:
+            decision: Decision = Deny((closed,))
+        elif policy is None:
             reason = Reason(
                 "policy.error", "the policy cannot be read, so nothing is allowed until an operator repairs it"
             )
-            decision: Decision = Deny((reason,))
+            decision = Deny((reason,))
         elif tool is None:
             decision = self._unlisted(who, policy, request.tool)
         else:
@@ -118,7 +117,13 @@ class Broker:
                 decision = self._as_pinned(tx, tool, decision)
         said = records.Said(who, request, running.id, tool, policy.version if policy else None, facts)
         state = request.params.get("requestState")
-        if policy is not None and tool is not None and isinstance(state, str) and not request.peer.handshake:
+        if (
+            closed is None
+            and policy is not None
+            and tool is not None
+            and isinstance(state, str)
+            and not request.peer.handshake
+        ):
             return self._go_on(tx, running, said, decision, policy, state)
         if not isinstance(decision, Allow):
             return self._refuse(tx, said, decision)
@@ -128,6 +133,12 @@ class Broker:
         records.allowed(tx, self._parts, said, decision)
         tx.after_commit(lambda: self._parts.calls.bind(running, who.agent_id, who.session_id))
         return Admitted(who, tool, decision, policy.version, tx.now_us, policy.doubt_charges_after_s, request.params)
+
+    def _closed(self) -> Reason | None:
+        """Why nothing at all is dispatched now."""
+        if self._health.draining:
+            return _DRAINING
+        return _CLOCK if self._parts.clock.stepped_us else None  # a wrong time would judge windows and expiries (R9)
 
     def _go_on(
         self, tx: Tx, running: Running, said: records.Said, decision: Decision, policy: Policy, state: str
