@@ -14,6 +14,7 @@ import sys
 from collections import deque
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from time import perf_counter
 from typing import cast
 
 import structlog
@@ -44,6 +45,8 @@ EOF_GRACE_S = 0.3
 TERM_GRACE_S = 0.4
 """After its input was closed it may end by itself, then SIGTERM, then SIGKILL: together less than a second (R17)."""
 LAST_OUTPUT_S = 0.25
+TURN_S = 0.0005
+"""So long what one program writes may occupy the loop at once: a flood of lines waits its turn like everything else."""
 MAX_STDERR_LINE = 1000
 KEPT_STDERR_LINES = 20
 MAX_UNWRITTEN_BYTES = 8 * 1024 * 1024
@@ -77,6 +80,8 @@ class Child(asyncio.SubprocessProtocol):
         self._on_line = on_line
         self._on_end = on_end
         self._lines = LineReader(max_line_bytes)
+        self._heard: deque[bytes] = deque()
+        self._paused = False
         self._errors = LineReader(MAX_STDERR_LINE)
         self._kept: deque[str] = deque(maxlen=KEPT_STDERR_LINES)
         self._transport: asyncio.SubprocessTransport | None = None
@@ -151,19 +156,47 @@ class Child(asyncio.SubprocessProtocol):
         self._stdin = cast("asyncio.WriteTransport", self._transport.get_pipe_transport(0))
 
     def pipe_data_received(self, fd: int, data: bytes) -> None:
+        self._safely(self._hear_errors if fd == 2 else self._hear, data)
+
+    def _safely(self, work: Callable[..., None], *arguments: bytes) -> None:
         try:
-            if fd == 2:
-                self._hear_errors(data)
-            elif not self.over:
-                for line in self._lines.feed(data):
-                    if not self.over:  # hearing a line may end it
-                        self._on_line(line)
+            work(*arguments)
         except LineTooLong:
             self.broken = True
             self.kill()
         except Exception:  # the boundary to the event loop: whatever broke, this child is ended
             log.exception("upstream_output_failed", upstream=self._name)
             self.kill()
+
+    def _hear(self, data: bytes) -> None:
+        if not self.over:
+            self._heard.extend(self._lines.feed(data))
+            self._hand_on()
+
+    def _hand_on(self) -> None:
+        """Tell the lines that are there, for so long as one turn may take; nothing is read meanwhile."""
+        until = perf_counter() + TURN_S
+        while self._heard:
+            if self.over:  # hearing a line may end it
+                self._heard.clear()
+                return
+            self._on_line(self._heard.popleft())
+            if self._heard and perf_counter() > until:
+                self._read_on(False)
+                asyncio.get_running_loop().call_soon(self._safely, self._hand_on)
+                return
+        self._read_on(True)
+
+    def _read_on(self, wanted: bool) -> None:
+        if self._paused == (not wanted) or self._transport is None:
+            return
+        pipe = cast("asyncio.ReadTransport | None", self._transport.get_pipe_transport(1))
+        if pipe is not None and not pipe.is_closing():
+            self._paused = not wanted
+            if wanted:
+                pipe.resume_reading()
+            else:
+                pipe.pause_reading()
 
     def pipe_connection_lost(self, fd: int, exc: Exception | None) -> None:
         del exc
@@ -179,12 +212,18 @@ class Child(asyncio.SubprocessProtocol):
         self._exited.set()
         _signal_group(self.pid, signal.SIGKILL)  # whoever it left behind
         if self._output_open:
-            asyncio.get_running_loop().call_later(LAST_OUTPUT_S, self._end, "it exited")
+            asyncio.get_running_loop().call_later(LAST_OUTPUT_S, self._output_over)
         else:
             self._end("it exited")
         if self._transport is not None:
             code = self._transport.get_returncode()
             log.debug("upstream_exited", upstream=self._name, pid=self.pid, code=code)
+
+    def _output_over(self) -> None:
+        if self._heard:
+            asyncio.get_running_loop().call_later(LAST_OUTPUT_S, self._output_over)
+        else:
+            self._end("it exited")
 
     def _end(self, why: str) -> None:
         if not self._ended:

@@ -10,8 +10,10 @@ from __future__ import annotations
 import asyncio
 import select
 import ssl
+from collections import deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
+from time import perf_counter
 from typing import Any, Protocol, cast
 from urllib.parse import quote, urlsplit
 
@@ -25,6 +27,9 @@ MAX_IDLE = 256
 MAX_HEAD_BYTES = 64 * 1024
 MAX_FRAMING_BYTES = 1024 * 1024
 """Of what is neither head nor body: chunk sizes and trailers."""
+TURN_S = 0.0005
+"""So long one answer may occupy the loop at once: a flood of small events waits its turn like everything else."""
+PIECE_BYTES = 4 * 1024
 DRAIN_S = 1.0
 DRAIN_BYTES = 64 * 1024
 """How long, and for how much, the end of an answered stream is waited for so that its connection can serve again."""
@@ -86,7 +91,9 @@ class Connection(asyncio.Protocol):
     def __init__(self) -> None:
         self._transport: asyncio.Transport | None = None
         self._receiver: Receiver | None = None
-        self._chunks: list[bytes] = []
+        self._chunks: deque[memoryview] = deque()
+        self._paused = False
+        self._gone: Exception | None = None
         self._headers: dict[bytes, bytes] = {}
         self._head_bytes = 0
         self._framing_bytes = 0
@@ -133,6 +140,7 @@ class Connection(asyncio.Protocol):
     def close(self) -> None:
         """Now, without waiting for anything; whoever waited for an answer has gone."""
         self._receiver = None
+        self._chunks.clear()
         if self._transport is not None:
             self._transport.abort()
 
@@ -147,8 +155,11 @@ class Connection(asyncio.Protocol):
         if self._receiver is None:
             self.close()  # nothing was asked
             return
+        self._safely(self._feed, data)
+
+    def _safely(self, work: Callable[..., None], *arguments: bytes) -> None:
         try:
-            self._feed(data)
+            work(*arguments)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
             self._fail(Lost(f"not HTTP/1.1: {type(error).__name__}"))
         except Exception as error:  # noqa: BLE001 - the boundary to the event loop: the receiver hears of it
@@ -157,12 +168,15 @@ class Connection(asyncio.Protocol):
     def eof_received(self) -> bool:
         if self._receiver is not None and self._head_known and not self._framed and not self._complete:
             self._complete = True  # the body ends with the connection
-            self._finish()
+            if not self._chunks:
+                self._finish()
         return False
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._fd = -1
-        self._fail(Lost("the connection was closed" if exc is None else str(exc)))
+        self._gone = Lost("the connection was closed" if exc is None else str(exc))
+        if not self._chunks:
+            self._fail(self._gone)
 
     # httptools callbacks
 
@@ -184,7 +198,7 @@ class Connection(asyncio.Protocol):
 
     def on_body(self, data: bytes) -> None:
         if not self._complete:
-            self._chunks.append(data)
+            self._chunks.append(memoryview(data))
 
     def on_message_complete(self) -> None:
         self._complete = self._head_known
@@ -201,17 +215,41 @@ class Connection(asyncio.Protocol):
                 return
             if self._receiver is not None:
                 self._receiver.head(self._parser.get_status_code(), self._headers)
-        chunks, self._chunks = self._chunks, []
-        if known and not chunks:
+        if known and not self._chunks:
             self._framing_bytes += len(data)
             if self._framing_bytes > MAX_FRAMING_BYTES:
                 raise Lost("endless framing")
-        for chunk in chunks:
+        self._hand_on()
+
+    def _hand_on(self) -> None:
+        """Give the receiver what is there of the body, for so long as one turn may take; nothing is read meanwhile."""
+        until = perf_counter() + TURN_S
+        while self._chunks:
             if self._receiver is None:
                 return  # it heard enough, and closed this
-            self._receiver.body(chunk)
+            chunk = self._chunks.popleft()
+            if len(chunk) > PIECE_BYTES:
+                self._chunks.appendleft(chunk[PIECE_BYTES:])
+            self._receiver.body(bytes(chunk[:PIECE_BYTES]))
+            if self._chunks and perf_counter() > until:
+                self._pause()
+                asyncio.get_running_loop().call_soon(self._safely, self._hand_on)
+                return
+        self._resume()
         if self._complete:
             self._finish()
+        elif self._gone is not None:
+            self._fail(self._gone)
+
+    def _pause(self) -> None:
+        if not self._paused and self._transport is not None and not self._transport.is_closing():
+            self._transport.pause_reading()
+            self._paused = True
+
+    def _resume(self) -> None:
+        if self._paused and self._transport is not None and not self._transport.is_closing():
+            self._transport.resume_reading()
+        self._paused = False
 
     def _finish(self) -> None:
         receiver, self._receiver = self._receiver, None
