@@ -1,10 +1,14 @@
-"""An HTTP upstream that misbehaves on purpose, on a real port: what it does wrong is the name of the tool called."""
+"""An HTTP upstream that misbehaves on purpose, on a real port: what it does wrong is the name of the tool called.
+
+python -m support.nasty_http (modern|handshake)      in a process of its own; prints its port on a line
+"""
 
 from __future__ import annotations
 
 import asyncio
 import json
 import ssl
+import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from typing import Any
@@ -201,6 +205,21 @@ class NastyHttp:
             await self._chunk(writer, b"x" * MIB)
         return await self._end(writer)
 
+    async def _bytes_event(self, writer: Writer, data: bytes) -> bool:
+        await self._stream(writer)
+        await self._chunk(writer, b"data: " + data + b"\n\n")
+        return await self._end(writer)
+
+    async def do_deep_event(self, writer: Writer, message: dict[str, Any]) -> bool:
+        deep = b"[" * 10_000 + b"]" * 10_000
+        return await self._bytes_event(writer, b'{"jsonrpc":"2.0","id":%d,"result":{"x":%b}}' % (message["id"], deep))
+
+    async def do_bad_utf8_event(self, writer: Writer, message: dict[str, Any]) -> bool:
+        return await self._bytes_event(writer, b'{"jsonrpc":"2.0","id":%d,"result":{"x":"\xff"}}' % message["id"])
+
+    async def do_not_json_event(self, writer: Writer, message: dict[str, Any]) -> bool:
+        return await self._bytes_event(writer, b"hello")
+
     async def do_deep(self, writer: Writer, message: dict[str, Any]) -> bool:
         return await self._raw(
             writer, f'{{"jsonrpc":"2.0","id":{message["id"]},"result":{{"x":{"[" * 10_000}{"]" * 10_000}}}}}'
@@ -327,3 +346,16 @@ async def nasty_http(era: str = "modern", *, tls: ssl.SSLContext | None = None) 
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         await server.wait_closed()
+
+
+async def alone(era: str) -> None:
+    """Every misbehaviour is a tool on its list."""
+    async with nasty_http(era) as nasty:
+        names = [name.removeprefix("do_") for name in dir(nasty) if name.startswith("do_")]
+        nasty.tools = [{"name": name, "inputSchema": {"type": "object"}} for name in names]
+        print(nasty.url.split(":")[2].split("/")[0], flush=True)
+        await asyncio.Event().wait()
+
+
+if __name__ == "__main__":
+    asyncio.run(alone(sys.argv[1]))

@@ -1,4 +1,7 @@
-"""A stdio upstream that misbehaves on purpose: what it does wrong is the name of the tool called. Run as a script."""
+"""A stdio upstream that misbehaves on purpose: what it does wrong is the name of the tool called. Run as a script.
+
+Its list has one tool, but with names as arguments after `lists` it has those.
+"""
 
 from __future__ import annotations
 
@@ -140,7 +143,8 @@ def main() -> None:
             info = {"name": "nasty", "version": "1"}
             send(id=identifier, result={"protocolVersion": version, "capabilities": {"tools": {}}, "serverInfo": info})
         elif method == "tools/list":
-            send(id=identifier, result={"tools": [{"name": "pid", "inputSchema": {"type": "object"}}]})
+            names = sys.argv[2:] if mode == "lists" else ["pid"]
+            send(id=identifier, result={"tools": [{"name": name, "inputSchema": {"type": "object"}} for name in names]})
         elif method == "tools/call":
             call(identifier, message["params"]["name"], message["params"])
         elif method == "notifications/cancelled":

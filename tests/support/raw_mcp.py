@@ -44,9 +44,15 @@ class HttpClient:
         return answer
 
     def ask(
-        self, method: str, params: Mapping[str, Any] | None = None, *, identifier: Any = 0, meta: Any = None
+        self,
+        method: str,
+        params: Mapping[str, Any] | None = None,
+        *,
+        identifier: Any = 0,
+        meta: Any = None,
+        last_only: bool = False,
     ) -> Messages:
-        """Everything that was said in reply: notifications, then the answer."""
+        """Everything that was said in reply: notifications, then the answer. `last_only`: nothing but the answer."""
         sent = dict(params or {})
         kept = dict(meta or {})
         extra = {}
@@ -63,9 +69,9 @@ class HttpClient:
         if kept:
             sent["_meta"] = kept
         message: dict[str, Any] = {"jsonrpc": "2.0", "id": identifier, "method": method}
-        return self._post({**message, "params": sent} if sent else message, extra)
+        return self._post({**message, "params": sent} if sent else message, extra, last_only=last_only)
 
-    def _post(self, message: Mapping[str, Any], extra: Mapping[str, str]) -> Messages:
+    def _post(self, message: Mapping[str, Any], extra: Mapping[str, str], *, last_only: bool = False) -> Messages:
         self._connection.request("POST", "/mcp", json.dumps(message).encode(), {**self._headers, **extra})
         reply = self._connection.getresponse()
         body = reply.read()
