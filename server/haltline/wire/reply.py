@@ -6,6 +6,7 @@ never the result. Knows nothing of what is in them.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import anyio
@@ -25,6 +26,9 @@ __all__ = ["Reply"]
 
 _NOTICES_MAX = 1_000
 """Notifications that wait for a slow reader; a result never waits behind more than these."""
+
+
+_WRITTEN_AT_ONCE = 64
 
 
 class Reply:
@@ -90,12 +94,21 @@ class Reply:
             with waiting:
                 await self._start()
                 async for message in waiting:
-                    if self.muted():
-                        continue
-                    await self._send({"type": "http.response.body", "body": _event(dumps(message)), "more_body": True})
+                    events = _event(dumps(message)) + _events_there(waiting)
+                    if not self.muted():
+                        await self._send({"type": "http.response.body", "body": events, "more_body": True})
         finally:
             self._pumped.set()
 
 
 def _event(data: bytes) -> bytes:
     return b"event: message\ndata: " + data + b"\n\n"
+
+
+def _events_there(waiting: MemoryObjectReceiveStream[dict[str, Any]]) -> bytes:
+    """More that wait already, to be written at once: one write each would make a flood of them everybody's."""
+    events: list[bytes] = []
+    with suppress(anyio.WouldBlock, anyio.EndOfStream):
+        while len(events) < _WRITTEN_AT_ONCE:
+            events.append(_event(dumps(waiting.receive_nowait())))
+    return b"".join(events)
