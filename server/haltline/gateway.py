@@ -171,7 +171,7 @@ class Gateway:
         listing, policy = LISTINGS[exchange.method], self._parts.policies.current
         items: list[dict[str, Any]] = []
         if not isinstance(who, Dead) and policy is not None:
-            caller = Caller(who.agent_id, who.session_id)
+            caller = Caller(who.agent_id, who.session_id, who.agent, who.task, who.tier)
             items = await self._offers.listed(
                 listing, caller, peer_of(exchange), lambda name, upstream: policy.grants(who, name, upstream)
             )

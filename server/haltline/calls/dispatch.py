@@ -30,6 +30,8 @@ DEADLINE_S = 60.0
 """Where no decision names one."""
 ROUNDS_MAX = 10
 log = structlog.get_logger(__name__)
+_LASTING = frozenset({"upstream.no_credential"})
+"""Why nothing was sent, where trying again changes nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +66,9 @@ class Outcome:
         if self.answer is not None:
             return dict(self.answer)
         if self.kind == "unsent":
-            reason = Reason(self.code, f"{self.text}; nothing was sent and nothing is charged", retryable=True)
+            reason = Reason(
+                self.code, f"{self.text}; nothing was sent and nothing is charged", retryable=self.code not in _LASTING
+            )
             return refusal("denied", [reason], call=call)
         return refusal("unknown", [Reason(self.code, f"{self.text}; it may have run")], call=call)
 
@@ -87,7 +91,7 @@ async def send(
 ) -> Outcome:
     """Dispatch within the call's cancel scope. Never raises but for a cancellation from outside it."""
     call = UpstreamCall(
-        caller=Caller(who.agent_id, who.session_id, who.agent, who.task),
+        caller=Caller(who.agent_id, who.session_id, who.agent, who.task, who.tier),
         params=params,
         deadline_s=deadline_s,
         before_send=running.before_send,

@@ -67,7 +67,7 @@ class Tools:
             "upstream_tool": tool.own_name,
             "price": None if price is None else price.text,
             "matched_by": None if price is None else price.where,
-            "shared_credential": bool(spec.headers or spec.env),
+            "shared_credential": spec.shared_by is not None,
             "description": description[:DESCRIPTION_MAX_CHARS] if isinstance(description, str) else None,
             "state": "pinned" if served else "quarantined",
             "flags": [] if pin is None else list(pin.why),

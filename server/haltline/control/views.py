@@ -49,13 +49,15 @@ def in_doubt_of(holds: Iterable[Hold], agent_id: str, session_id: str) -> InDoub
 def shown_upstream(parts: Parts, state: UpstreamState) -> s.Upstream:
     """With what of its tools is not served, beside what the catalogue says of it."""
     quarantined = len(parts.pins.quarantined(state.name))
+    shared_by = parts.catalog.upstream(state.name).spec.shared_by
+    shared = None if shared_by is None else f"one credential is shared by {shared_by}"
     look = f"{quarantined} quarantined, not served: haltline tools pin {state.name} --diff" if quarantined else None
     return {
         "name": state.name,
         "kind": state.kind,
         "state": state.state,
         "tools": state.tools,
-        "detail": "; ".join(said for said in (state.detail, look) if said) or None,
+        "detail": "; ".join(said for said in (state.detail, look, shared) if said) or None,
     }
 
 

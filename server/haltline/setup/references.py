@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-__all__ = ["Report", "env_lines", "expanded", "header_lines", "secret_text"]
+__all__ = ["Report", "env_lines", "expanded", "header_lines", "refers", "secret_text"]
 
 Report = Callable[[tuple[str | int, ...], str], None]
 """Takes the path of a key and what is wrong with it."""
@@ -48,6 +48,11 @@ def expanded(value: Any, environ: Mapping[str, str], report: Report, path: tuple
         return text
 
     return _REFERENCE.sub(replace, value)
+
+
+def refers(text: str) -> bool:
+    """Whether a text, as it stands in the file, takes something from the environment."""
+    return any(found["escaped"] is None for found in _REFERENCE.finditer(text))
 
 
 def secret_text(file: Path) -> str:

@@ -10,6 +10,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
+from haltline.setup.settings_credentials import CredentialsEntry
+
 __all__ = ["HOST_KEYS", "SYNONYMS", "HaltlineFile", "LimitsEntry", "ListenerEntry", "UpstreamEntry", "WebhookEntry"]
 
 HOST_KEYS = {
@@ -83,6 +85,7 @@ class UpstreamEntry(_Strict):
     url: str | None = None
     headers: dict[str, str] = Field(default_factory=dict)
     headers_file: str | None = None
+    credentials: CredentialsEntry | None = None
     python: str | None = None
     entry_point: str | None = Field(None, min_length=1, max_length=200)
     openapi: str | None = Field(None, min_length=1)
@@ -149,6 +152,10 @@ class UpstreamEntry(_Strict):
         if self.command is None and (self.args or self.env or self.env_file or self.cwd):
             raise ValueError(
                 "args, env, env_file and cwd go with command only; a server gets its secrets through headers"
+            )
+        if said[0] in _IN_THE_BROKER and self.credentials is not None:
+            raise ValueError(
+                f"credentials do not go with {said[0]}: its functions know who calls, and choose themselves"
             )
         if said[0] in _IN_THE_BROKER and self.isolation != "shared" and "isolation" in self.model_fields_set:
             raise ValueError(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from haltline.errors import Problem
 from haltline.policy.complaints import problems_of
 from haltline.policy.yaml_text import Document
 from haltline.setup.references import env_lines, header_lines
+from haltline.setup.settings_credentials import credentials
 from haltline.setup.settings_file import HOST_KEYS, SYNONYMS, UpstreamEntry
 from haltline.upstreams.model import OpenApiSource, UpstreamSpec
 
@@ -67,7 +69,14 @@ def upstream_specs(
         except ValidationError as error:
             problems += problems_of(error, document, UpstreamEntry, here)
             continue
-        specs[name] = _spec(name, parsed, folder, partial(_add, problems, document, here))
+        spec = _spec(name, parsed, folder, partial(_add, problems, document, here))
+        if parsed.credentials is not None and not parsed.disabled:
+            block = document.content["upstreams"][written].get("credentials")
+            program = parsed.command is not None
+            report = partial(_add_at, problems, document, here)
+            given = credentials(parsed.credentials, block, program=program, folder=folder, report=report)
+            spec = replace(spec, credentials=given)
+        specs[name] = spec
     return tuple(specs.values())
 
 
@@ -88,6 +97,12 @@ def web_address(url: str) -> str | None:
 
 def _add(problems: list[Problem], document: Document, here: tuple[str | int, ...], key: str, message: str) -> None:
     problems.append(document.problem((*here, key), message))
+
+
+def _add_at(
+    problems: list[Problem], document: Document, here: tuple[str | int, ...], path: tuple[str, ...], message: str
+) -> None:
+    problems.append(document.problem((*here, *path), message))
 
 
 def _plain(entry: Any) -> Any:

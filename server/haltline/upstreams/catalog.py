@@ -135,10 +135,6 @@ class Catalog:
         """All, in the order of the configuration."""
         return [entry.upstream for entry in self._entries.values()]
 
-    def upstreams(self) -> list[Upstream]:
-        """All, in the order of the configuration."""
-        return [entry.upstream for entry in self._entries.values()]
-
     def owner(self, tool_name: str) -> str | None:
         """The upstream that has this tool, or whose prefix the name carries although it is not listed (now)."""
         known = self._by_name.get(tool_name)

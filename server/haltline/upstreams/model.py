@@ -10,6 +10,8 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol, runtime_checkable
 
+from haltline.upstreams.credentials import Credentials
+
 __all__ = [
     "NOBODY",
     "Caller",
@@ -95,6 +97,18 @@ class UpstreamSpec:
     """Default price of its tools, as in policies (`"0.05"`); a policy entry wins."""
     read_only: bool = False
     disabled: bool = False
+    credentials: Credentials | None = None
+    """None: what `headers` and `env` hold is one for all."""
+
+    @property
+    def shared_by(self) -> str | None:
+        """Who uses one credential together, in words; None where nobody does."""
+        if self.credentials is None:
+            return "all agents" if self.env or self.headers or (self.openapi and self.openapi.query) else None
+        sharing = [f"the agents of tier {name}" for name in self.credentials.tiers]
+        if self.credentials.default is not None:
+            sharing.append("all agents without one of their own")
+        return ", ".join(sharing) or None
 
     @property
     def kind(self) -> Kind:
@@ -114,6 +128,8 @@ class Caller:
     agent: str = field(default="", compare=False)
     """Its handle."""
     task: str = field(default="", compare=False)
+    tier: str = field(default="", compare=False)
+    """By which, or by the handle, an upstream may have a credential for it."""
 
 
 @dataclass(frozen=True, slots=True)

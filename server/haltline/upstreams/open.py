@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 
 from haltline.errors import ConfigError
 from haltline.policy.policy import ToolDefaults
+from haltline.upstreams.credentialed import CredentialedUpstream
 from haltline.upstreams.http import HttpUpstream
 from haltline.upstreams.model import Upstream, UpstreamSpec
 from haltline.upstreams.openapi import OpenApiUpstream
@@ -18,6 +19,8 @@ __all__ = ["open_all", "open_upstream", "tool_defaults"]
 
 def open_upstream(spec: UpstreamSpec) -> Upstream:
     """Nothing is started or connected yet. Raises ConfigError."""
+    if spec.credentials is not None:
+        return CredentialedUpstream(spec, spec.credentials, open_upstream)
     if spec.openapi is not None:
         return OpenApiUpstream(spec)
     if spec.kind == "python":

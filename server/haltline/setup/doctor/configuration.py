@@ -9,7 +9,7 @@ import os
 import shutil
 import socket
 import ssl
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -20,6 +20,7 @@ from haltline.setup.doctor.finding import Finding
 from haltline.setup.doctor.functions import functions
 from haltline.setup.listeners import Listener, is_loopback
 from haltline.setup.settings import Settings
+from haltline.upstreams.credentials import NONE
 from haltline.upstreams.model import UpstreamSpec
 
 __all__ = ["listeners", "policy", "problems", "upstreams"]
@@ -51,14 +52,28 @@ def upstreams(settings: Settings, environ: Mapping[str, str]) -> Iterator[Findin
         yield Finding("upstreams", "warn", "none: agents have no tools", to_do)
     for spec in active:
         yield _upstream(spec, environ)
-    shared = sorted(spec.name for spec in active if spec.env or spec.headers)
+    yield from _credentials(active)
+
+
+def _credentials(active: Sequence[UpstreamSpec]) -> Iterator[Finding]:
+    """Who shares one, and who has one of their own. Names only."""
+    for spec in active:
+        if spec.credentials is not None:
+            names = ", ".join(one.name for one in spec.credentials.all() if one is not NONE)
+            shared_by = spec.shared_by
+            text = f"{spec.name}: {names}" + (f"; shared by {shared_by}" if shared_by else "; none is shared")
+            if spec.credentials.default is None:
+                text += "; agents that have none are refused"
+            yield Finding("upstream credentials", "ok", text)
+    shared = sorted(spec.name for spec in active if spec.credentials is None and spec.shared_by)
     if shared:
         yield Finding(
             "upstream credentials",
             "warn",
             f"what {', '.join(shared)} is given in env or headers is one credential for all agents: "
             "the upstream cannot tell them apart, only Haltline's records can",
-            "give it a credential that can do no more than the tools that agents are granted",
+            "give it a credential that can do no more than the tools that agents are granted, or one for each agent or tier "
+            "under credentials",
         )
 
 
@@ -104,7 +119,8 @@ def _address(spec: UpstreamSpec) -> Finding:
     parts = urlsplit(str(spec.url))
     # Without its query and path, which may hold a key.
     shown = f"{spec.name}: {parts.scheme}://{parts.netloc}"
-    if spec.headers and parts.scheme == "http" and not is_loopback(parts.hostname or ""):
+    secret = spec.headers or (spec.credentials and any(one.headers for one in spec.credentials.all()))
+    if secret and parts.scheme == "http" and not is_loopback(parts.hostname or ""):
         text = f"{shown}: its headers travel in the clear"
         return Finding("upstreams", "warn", text, "use https://")
     return Finding("upstreams", "ok", f"{shown}, isolation {spec.isolation}")
