@@ -105,7 +105,7 @@ async def test_configured_headers_and_query_go_with_every_call_and_no_argument_c
         [tool] = await crm.list_tools()
         assert list(tool["inputSchema"]["properties"]) == ["more"]
         await Sent()(crm, "x", {"more": {"a": "b"}})
-        for given in ({"KEY": "mine"}, {"x-token": "mine"}, {"more": {"KeY": "mine"}}):
+        for given in ({"KEY": "mine"}, {"x-token": "mine"}, {"more": {"KeY": "mine"}}, {"more": {"key[]": "mine"}}):
             sent = Sent()
             with pytest.raises(NotSent):
                 await sent(crm, "x", given)

@@ -28,6 +28,14 @@ _PRIVATE: tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...] = (
 )
 
 
+_GLOBAL_IPV6 = ipaddress.IPv6Network("2000::/3")
+_RESERVED: tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...] = (
+    *map(ipaddress.IPv4Network, ("192.0.0.0/24", "192.88.99.0/24")),
+    ipaddress.IPv6Network("3fff::/20"),
+)
+"""Beside those that Python knows as such, which differ between its versions."""
+
+
 class ForbiddenDestination(NoConnection):
     """The name leads only where no connection may go: nothing was sent."""
 
@@ -45,7 +53,10 @@ def why_forbidden(text: str, *, allow_private: bool) -> str | None:
         return "unspecified, multicast or link-local"
     if address.is_loopback or any(address in network for network in _PRIVATE):
         return None if allow_private else "private or of this machine"
-    return None if address.is_global else "reserved"
+    reserved = not address.is_global or any(address in network for network in _RESERVED)
+    if reserved or (address.version == 6 and address not in _GLOBAL_IPV6):
+        return "reserved"
+    return None
 
 
 def addresses_of(*, allow_private: bool) -> Callable[[str, int], Awaitable[Sequence[str]]]:

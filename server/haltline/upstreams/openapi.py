@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
+import anyio
 import anyio.to_thread
 
 from haltline.upstreams import faults
@@ -56,7 +57,8 @@ class OpenApiUpstream:
         self._spec = spec
         self._from = spec.openapi
         self._tls = tls
-        self._source = DocumentSource(spec, spec.openapi, tls)
+        self._turns = anyio.CapacityLimiter(1)
+        self._source = DocumentSource(spec, spec.openapi, tls, self._turns)
         self._places = Places(spec.name, spec.max_concurrent)
         self._ready: _Ready | None = None
         self._reading = asyncio.Lock()
@@ -159,7 +161,9 @@ class OpenApiUpstream:
 
     async def _compile(self, loaded: Loaded) -> _Ready:
         url = base_url(self._spec, loaded.documents.root)
-        api = await anyio.to_thread.run_sync(self._compiled, loaded.documents, url)
+        api = await anyio.to_thread.run_sync(
+            self._compiled, loaded.documents, url, abandon_on_cancel=True, limiter=self._turns
+        )
         old = self._ready
         pool = old.pool if old and old.base_url == url else None
         if old is not None and pool is None:

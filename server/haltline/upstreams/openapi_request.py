@@ -145,7 +145,7 @@ class Target:
             if one.place == "query" and value is not None:
                 value = dumps(value).decode() if one.as_json else value
                 pairs += query_pairs(one.name, value, one.style, explode=one.explode, reserved=one.reserved)
-        if any(unquote(key).lower() in self._query_names for key, _ in pairs):
+        if any(_plain_key(key) in self._query_names for key, _ in pairs):
             raise Unsendable("a query parameter that is configured may not be given")
         return pairs
 
@@ -172,6 +172,11 @@ class Target:
         if body or operation.method in {"POST", "PUT", "PATCH"}:
             kept["Content-Length"] = str(len(body))
         return body, kept
+
+
+def _plain_key(key: str) -> str:
+    """As servers read it that take `key[]` and `key[a]` for `key` too."""
+    return unquote(key).lower().partition("[")[0].strip()
 
 
 def _leads_elsewhere(path: str) -> bool:

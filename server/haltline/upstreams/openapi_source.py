@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import anyio
 import anyio.to_thread
 
 from haltline.upstreams import faults
@@ -50,11 +51,16 @@ def is_address(document: str) -> bool:
 
 
 class DocumentSource:
-    def __init__(self, spec: UpstreamSpec, source: OpenApiSource, tls: ssl.SSLContext | None) -> None:
+    """`turns`: a document that is read for nobody any more is read to its end before the next one."""
+
+    def __init__(
+        self, spec: UpstreamSpec, source: OpenApiSource, tls: ssl.SSLContext | None, turns: anyio.CapacityLimiter
+    ) -> None:
         self._spec = spec
         self._source = source
         self._tls = tls
         path = Path(source.document)
+        self._turns = turns
         self._home = source.document if is_address(source.document) else path.name
         self._folder = path.parent
 
@@ -89,7 +95,7 @@ class DocumentSource:
 
     async def _parsed(self, data: bytes, where: str) -> Any:
         try:
-            return await anyio.to_thread.run_sync(parse, data)
+            return await anyio.to_thread.run_sync(parse, data, abandon_on_cancel=True, limiter=self._turns)
         except Unreadable as error:
             raise Unreadable(f"{where}: {error}" if where != self._home else str(error)) from error
 
