@@ -25,7 +25,7 @@ TOOLS = ("now__pay", "old__pay")
 async def test_no_agent_gets_the_answer_to_anothers_call_though_their_request_ids_are_the_same(
     tmp_path: Path, long: bool
 ):
-    calls = 999 if long else 15
+    calls = 999 if long else 51
     answers: list[tuple[str, int, str, Answer]] = []
     dice = random.Random(time.time_ns())
 
