@@ -8,13 +8,23 @@ from typing import Any
 import anyio
 import pytest
 
-from haltline.upstreams.model import NotSent, OpenApiSource, OutcomeUnknown, UpstreamCall, UpstreamError, UpstreamSpec
+from haltline.upstreams.credentials import Credential, Credentials
+from haltline.upstreams.model import (
+    Caller,
+    NotSent,
+    OpenApiSource,
+    OutcomeUnknown,
+    UpstreamCall,
+    UpstreamError,
+    UpstreamSpec,
+)
+from haltline.upstreams.open import open_upstream
 from haltline.upstreams.openapi import OpenApiUpstream
 from haltline.upstreams.openapi_results import HTTP_META
 from support.api_documents import document, every_style, opened, written_to
 from support.certificates import certificate
 from support.http_api import http_api, written
-from support.upstream_calls import ANN, Sent, text_of
+from support.upstream_calls import ANN, Sent, closing, text_of
 
 ANY = {"/any": {"get": {"operationId": "get"}, "head": {"operationId": "head"}, "post": {"operationId": "post"}}}
 
@@ -115,6 +125,19 @@ async def test_configured_headers_and_query_go_with_every_call_and_no_argument_c
     assert (headers["authorization"], headers["x-token"]) == ("Bearer s3cret", "t")
     assert headers["host"] == api.url.removeprefix("http://")
     assert "content-length" not in headers
+
+
+@pytest.mark.promise("R32")
+async def test_each_agent_s_calls_carry_its_own_credential(api, tmp_path):
+    own = {name: Credential(name, headers={"Authorization": f"of-{name}"}) for name in ("ann", "bob")}
+    source = OpenApiSource(written_to(tmp_path, document(ANY)), api.url, allow_private=True)
+    async with closing(open_upstream(UpstreamSpec("crm", openapi=source, credentials=Credentials(agents=own)))) as crm:
+        assert len(await crm.list_tools()) == 3
+        for name in ("ann", "bob", "ann"):
+            await Sent()(crm, "get", caller=Caller(f"id_{name}", "s", name))
+        with pytest.raises(NotSent):
+            await Sent()(crm, "get", caller=Caller("id_eve", "s", "eve"))
+    assert [one.headers["authorization"] for one in api.seen] == ["of-ann", "of-bob", "of-ann"]
 
 
 ESCAPES = [

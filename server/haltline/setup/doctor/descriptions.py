@@ -35,7 +35,7 @@ def description(spec: UpstreamSpec) -> Finding:
 def _leading(spec: UpstreamSpec, source: OpenApiSource, url: str, schemes: tuple[str, ...]) -> Finding:
     parts = urlsplit(url)
     shown = f"{spec.name}: {parts.scheme}://{parts.netloc}"
-    carries = bool(spec.headers or source.query)
+    carries = bool(spec.headers or source.query or spec.credentials)
     if carries and parts.scheme == "http" and not is_loopback(parts.hostname or ""):
         return Finding("upstreams", "warn", f"{shown}: its headers and query travel in the clear", "use https://")
     if schemes and not carries:
