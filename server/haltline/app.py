@@ -54,7 +54,7 @@ from haltline_client.version import __version__
 if TYPE_CHECKING:
     import socket
     import sqlite3
-    from collections.abc import Callable
+    from collections.abc import AsyncIterator, Callable
 
     from anyio.abc import TaskGroup
 
@@ -84,13 +84,15 @@ class Started:
 async def serve(settings: Settings, *, on_ready: Callable[[Started], None]) -> None:
     """Run a broker until SIGTERM or SIGINT, then drain. Raises HaltlineError when it cannot start."""
     async with AsyncExitStack() as stack:
+        # Before anything else, so that a signal during the start ends it as it would end a running broker.
+        told = stack.enter_context(anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP))
         folder = DataFolder.claim(settings.data)
         stack.callback(folder.release)
         sockets = {key: bind(listener, key) for key, listener in _listeners(settings).items()}
         for bound in sockets.values():
             stack.callback(bound.close)
         app = await App.open(settings, folder, stack)
-        await app.run(sockets, on_ready)
+        await app.run(sockets, told, on_ready)
 
 
 def _listeners(settings: Settings) -> dict[str, Listener]:
@@ -175,7 +177,9 @@ class App:
 
     # running
 
-    async def run(self, sockets: dict[str, socket.socket], on_ready: Callable[[Started], None]) -> None:
+    async def run(
+        self, sockets: dict[str, socket.socket], told: AsyncIterator[signal.Signals], on_ready: Callable[[Started], None]
+    ) -> None:
         token = await first_operators(self._parts.writer, self._parts.identity, self._parts.audit, self._folder)
         await self._record_start()
         servers = {key: Server(self._routes(key, bound), listener) for key, listener, bound in self._bound(sockets)}
@@ -186,7 +190,7 @@ class App:
                 tasks.start_soon(server.serve, [sockets[key]])
             self._write_endpoints(urls)
             on_ready(Started(urls["agents"] + "/mcp", urls["control"], token, self._health.problem))
-            await self._until_told()
+            await self._until(told)
             await self._drain()
             for server in servers.values():
                 server.should_exit = True
@@ -227,12 +231,11 @@ class App:
         where = {"agents": urls["agents"] + "/mcp", "control": urls["control"], "pid": os.getpid()}
         write_private(self._folder.endpoints, orjson.dumps(where) + b"\n")
 
-    async def _until_told(self) -> None:
-        with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as received:
-            async for number in received:
-                if number != signal.SIGHUP:
-                    return
-                await self.reload_policy("broker")
+    async def _until(self, told: AsyncIterator[signal.Signals]) -> None:
+        async for number in told:
+            if number != signal.SIGHUP:
+                return
+            await self.reload_policy("broker")
 
     # policy
 

@@ -13,8 +13,10 @@ import pytest
 
 from haltline.upstreams.credentialed import CredentialedUpstream
 from haltline.upstreams.credentials import Credential, Credentials
-from haltline.upstreams.model import Caller, NotSent, UpstreamSpec
+from haltline.upstreams.model import Caller, NotSent, OpenApiSource, UpstreamSpec
 from haltline.upstreams.open import open_upstream
+from support.api_documents import document, written_to
+from support.http_api import http_api
 from support.upstream_calls import Sent, closing, text_of
 from support.who_upstream import WhoServer, who_server
 from support.world import world
@@ -140,6 +142,18 @@ async def test_an_agents_or_a_tiers_credential_never_lists_for_all(who: WhoServe
         async with closing(open_upstream(over_http(again, credentials=credentials(listing=False)))) as upstream:
             await upstream.list_tools()
             assert {one.authorization for one in again.heard} == {bearer("shared")}
+
+
+@pytest.mark.promise("R32")
+async def test_an_api_is_called_with_the_credential_of_the_caller_too(tmp_path: Path) -> None:
+    async with http_api() as api:
+        paths = {"/any": {"get": {"operationId": "get", "responses": {}}}}
+        source = OpenApiSource(written_to(tmp_path, document(paths)), base_url=api.url, allow_private=True)
+        async with closing(open_upstream(UpstreamSpec("crm", openapi=source, credentials=credentials()))) as crm:
+            await crm.list_tools()
+            for caller in EVERYBODY:
+                await Sent()(crm, "get", caller=caller)
+        assert [one.headers["authorization"] for one in api.seen] == [bearer(name) for name in EVERYBODY.values()]
 
 
 async def test_what_a_credential_says_replaces_what_the_entry_gives_to_all_in_any_case(who: WhoServer) -> None:
