@@ -246,7 +246,7 @@ class App:
         changed = policies.reload()
         if changed and policies.current is not None:
             self._parts.audit.redactor = Redactor(policies.current.redact_keys)
-            self._gateway.forget_lists()
+            self._gateway.forget_grants()
         if changed or policies.problems != before:
             await self._parts.writer.run(lambda tx: self._policy_event(tx, by), urgent=True)
         return changed
@@ -293,6 +293,7 @@ class App:
     async def _drain(self) -> None:
         """No new calls; those that run may end, and what does not end in time goes in doubt."""
         self._health.draining = True
+        self._parts.calls.streams.close()
         running = len(self._parts.calls)
         log.info("draining", running=running)
         if not await self._parts.calls.ended(self._settings.drain_s):
