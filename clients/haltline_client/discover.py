@@ -1,4 +1,4 @@
-"""Where the broker is and which operator credential to use: from options, environment, files and the data folder.
+"""Where the broker is and which credential to use, an operator's or an agent's: from options, environment and files.
 
 Every answer says where it came from, so that a message can. Reads files only; talks to nobody.
 """
@@ -17,9 +17,19 @@ from haltline_client.errors import SettingError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["DEFAULT_URL", "Connection", "DataFolder", "data_folder", "discover"]
+__all__ = [
+    "AGENTS_URL",
+    "DEFAULT_URL",
+    "AgentConnection",
+    "Connection",
+    "DataFolder",
+    "data_folder",
+    "discover",
+    "discover_agent",
+]
 
 DEFAULT_URL = "http://127.0.0.1:7401"
+AGENTS_URL = "http://127.0.0.1:7400/mcp"
 MAX_FILE_BYTES = 64 * 1024
 LOOPBACK_URL = re.compile(r"https?://(localhost|127(\.\d{1,3}){3}|\[::1\])(:\d+)?(/.*)?", re.IGNORECASE)
 DATA_LINE = re.compile(r"""^data:[ \t]*(?P<quote>["']?)(?P<path>[^"'#\n]+?)(?P=quote)[ \t]*(#.*)?$""", re.MULTILINE)
@@ -39,6 +49,18 @@ class Connection(NamedTuple):
 
     def __repr__(self) -> str:
         return f"Connection({self.url!r} from {self.url_from}, credential from {self.token_from})"
+
+
+class AgentConnection(NamedTuple):
+    """The agents' URL and the credential of a session or an agent, and in words where each was found."""
+
+    url: str
+    url_from: str
+    token: str
+    token_from: str
+
+    def __repr__(self) -> str:
+        return f"AgentConnection({self.url!r} from {self.url_from}, credential from {self.token_from})"
 
 
 class DataFolder(NamedTuple):
@@ -76,6 +98,27 @@ def discover(
     return Connection(*found, *_local_token(data_at), local=True)
 
 
+def discover_agent(
+    *,
+    url: str | None = None,
+    token_file: str | None = None,
+    data: str | None = None,
+    environ: Mapping[str, str] = os.environ,
+    folder: Path | None = None,
+) -> AgentConnection:
+    """The same for who calls tools. There is no local credential to fall back on: an agent has its own or none.
+
+    Raises SettingError.
+    """
+    token, token_from = _agent_token(token_file, environ)
+    found = _given_url(url, environ)
+    if found is None:
+        data_at = data_folder(environ, data=data, folder=folder or Path())
+        written = _endpoint(data_at.path / "endpoints.json", data_at, "agents")
+        found = (written, str(data_at.path / "endpoints.json")) if written else (AGENTS_URL, "the default")
+    return AgentConnection(*found, token, token_from)
+
+
 def data_folder(environ: Mapping[str, str], *, data: str | None = None, folder: Path) -> DataFolder:
     """`--data`, else HALTLINE_DATA, else the `data:` line of haltline.yaml, else ./haltline-data."""
     if data:
@@ -111,12 +154,12 @@ def _given_url(url: str | None, environ: Mapping[str, str]) -> tuple[str, str] |
 
 def _written_url(data: DataFolder) -> tuple[str, str]:
     endpoints = data.path / "endpoints.json"
-    written = _endpoint(endpoints, data)
+    written = _endpoint(endpoints, data, "control")
     return (written, str(endpoints)) if written else (DEFAULT_URL, "the default")
 
 
-def _endpoint(file: Path, data: DataFolder) -> str | None:
-    """The control URL that a running broker wrote down, if there is one and it can be trusted."""
+def _endpoint(file: Path, data: DataFolder, face: str) -> str | None:
+    """The URL of this face that a running broker wrote down, if there is one and it can be trusted."""
     try:
         facts = file.stat()
         content = json.loads(file.read_text(encoding="utf-8"))
@@ -124,15 +167,15 @@ def _endpoint(file: Path, data: DataFolder) -> str | None:
         return None
     except (OSError, ValueError) as error:
         raise SettingError(f"cannot read {file}: {error}; set HALTLINE_URL instead") from error
-    # A folder that somebody else prepared must not be able to send the operator's credential somewhere else.
+    # A folder that somebody else prepared must not be able to send a credential somewhere else.
     foreign = os.name != "nt" and not data.chosen and facts.st_uid not in {os.geteuid(), 0}
     if foreign or _open_to_writing(facts.st_mode):
         raise SettingError(
             f"{file} could have been written by another user, so it is not used: "
             "set HALTLINE_URL, or name the folder with --data"
         )
-    control = content.get("control") if isinstance(content, dict) else None
-    return control if isinstance(control, str) and control else None
+    written = content.get(face) if isinstance(content, dict) else None
+    return written if isinstance(written, str) and written else None
 
 
 def _own_token(token_file: str | None, environ: Mapping[str, str]) -> tuple[str, str] | None:
@@ -144,6 +187,29 @@ def _own_token(token_file: str | None, environ: Mapping[str, str]) -> tuple[str,
         file = environ["HALTLINE_OPERATOR_TOKEN_FILE"]
         return _read_token(Path(file), f"HALTLINE_OPERATOR_TOKEN_FILE ({file})")
     return None
+
+
+def _agent_token(token_file: str | None, environ: Mapping[str, str]) -> tuple[str, str]:
+    named, file = "--token-file " + (token_file or ""), token_file
+    if not file and environ.get("HALTLINE_TOKEN"):
+        token, named = environ["HALTLINE_TOKEN"].strip(), "HALTLINE_TOKEN"
+    else:
+        if not file:
+            file = environ.get("HALTLINE_TOKEN_FILE")
+            named = f"HALTLINE_TOKEN_FILE ({file})"
+        if not file:
+            raise SettingError(
+                "no credential: set HALTLINE_TOKEN or HALTLINE_TOKEN_FILE to an agent's "
+                "(haltline agents add NAME --tier experimental --credential) or a session's (haltline sessions open NAME)"
+            )
+        token, named = _read_token(Path(file).expanduser(), named, "the credential")
+    if token.startswith("hl_o_"):
+        raise SettingError(
+            f"{named} holds an operator's credential; this takes an agent's (hl_a_…) or a session's (hl_s_…)"
+        )
+    if not (token.isascii() and token.isprintable() and " " not in token):
+        raise SettingError(f"the credential from {named} holds a space or an unprintable character: copy it again")
+    return token, named
 
 
 def _local_token(data: DataFolder) -> tuple[str, str]:
@@ -164,21 +230,21 @@ def _local_token(data: DataFolder) -> tuple[str, str]:
     return _read_token(file, str(file))
 
 
-def _read_token(file: Path, named: str) -> tuple[str, str]:
+def _read_token(file: Path, named: str, what: str = "the operator credential") -> tuple[str, str]:
     try:
         with file.open("rb") as opened:
             mode = os.fstat(opened.fileno()).st_mode
             if os.name != "nt" and (mode & stat.S_IROTH or _open_to_writing(mode)):
                 raise SettingError(
-                    f"the operator credential in {file} is open to other users (mode {stat.S_IMODE(mode):04o}), "
+                    f"{what} in {file} is open to other users (mode {stat.S_IMODE(mode):04o}), "
                     f"so it is not used: chmod 600 {file}, and rotate it if others are on this machine"
                 )
             token = opened.read(MAX_FILE_BYTES).decode("ascii").strip()
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not text"
-        raise SettingError(f"cannot read the operator credential from {named}: {reason}") from error
+        raise SettingError(f"cannot read {what} from {named}: {reason}") from error
     if not token:
-        raise SettingError(f"the operator credential file {named} is empty")
+        raise SettingError(f"{what} file {named} is empty")
     return token, named
 
 

@@ -132,6 +132,7 @@ COMMANDS: Mapping[str, Mapping[str, Lazy | Branch]] = {
         "demo": Lazy(f"{_SERVER}.demo:command", "See it work, with nothing set up."),
         "init": Lazy(f"{_SERVER}.init:command", "Write a first configuration."),
         "doctor": Lazy(f"{_SERVER}.doctor:command", "Check this installation."),
+        "stdio": Lazy(f"{_CLIENT}.stdio:stdio", "The bridge for hosts that only launch commands."),
         "completion": Lazy(f"{_CLIENT}.completion:completion", "Print the completion script for a shell."),
     },
 }

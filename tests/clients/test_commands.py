@@ -61,7 +61,7 @@ CASES = [
     ("operators rotate anna", "rotate_operator", {"name": "anna"}, "\nhl_o_again\n"),
     ("operators revoke anna" + R, "revoke_operator", {"name": "anna", "reason": "as said"}, "Revoked operator anna."),
 ]  # fmt: skip
-NOT_ONE_RESULT = {"audit tail", "audit export", "top", "client-config", "completion"}
+NOT_ONE_RESULT = {"audit tail", "audit export", "top", "client-config", "completion", "stdio"}
 
 
 def _ids(case):

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from haltline_client import SettingError, discover
-from haltline_client.discover import data_folder
+from haltline_client.discover import AGENTS_URL, data_folder, discover_agent
 
 
 @pytest.fixture
@@ -148,3 +148,42 @@ def test_a_wrong_config_variable_is_told_but_not_to_who_needs_no_data_folder(her
 @pytest.mark.promise("P9")
 def test_a_connection_does_not_print_its_credential(here):
     assert "hl_o_local" not in repr(discover(environ={}, folder=here))
+
+
+# an agent's
+
+
+def test_an_agents_url_is_the_option_then_the_environment_then_the_running_brokers_then_the_default(here):
+    endpoints = _endpoints(here / "haltline-data", "http://127.0.0.1:9000")
+    environ = {"HALTLINE_TOKEN": " hl_a_x\n"}
+    given = {**environ, "HALTLINE_URL": "http://127.0.0.1:8000/mcp"}
+    assert discover_agent(url="http://127.0.0.1:1", environ=given, folder=here).url_from == "--url"
+    assert discover_agent(environ=given, folder=here).url_from == "HALTLINE_URL"
+    found = discover_agent(environ=environ, folder=here)
+    assert (found.url, found.url_from) == ("http://127.0.0.1:1/mcp", str(endpoints))
+    endpoints.unlink()
+    assert discover_agent(environ=environ, folder=here)[:3] == (AGENTS_URL, "the default", "hl_a_x")
+
+
+def test_an_agents_credential_is_the_option_then_the_environment_then_its_file_and_never_a_local_one(here):
+    option = _token(here / "option", "hl_s_option")
+    environ = {"HALTLINE_TOKEN": "hl_a_env", "HALTLINE_TOKEN_FILE": str(_token(here / "file", "hl_a_file"))}
+    assert discover_agent(token_file=str(option), environ=environ, folder=here).token == "hl_s_option"
+    assert discover_agent(environ=environ, folder=here).token == "hl_a_env"
+    environ["HALTLINE_TOKEN"] = ""
+    assert discover_agent(environ=environ, folder=here).token == "hl_a_file"
+    assert "hl_a_file" not in repr(discover_agent(environ=environ, folder=here))
+    with pytest.raises(SettingError, match="set HALTLINE_TOKEN or HALTLINE_TOKEN_FILE"):
+        discover_agent(environ={"HALTLINE_OPERATOR_TOKEN": "hl_o_x"}, folder=here)
+
+
+@pytest.mark.parametrize("mode", [0o644, 0o660])
+def test_an_agents_credential_that_others_can_read_or_write_is_not_used(here, mode):
+    file = _token(here / "open", "hl_a_open", mode)
+    with pytest.raises(SettingError, match="the credential in .* is open to other users"):
+        discover_agent(token_file=str(file), environ={}, folder=here)
+
+
+def test_an_operators_credential_is_not_taken_for_an_agents(here):
+    with pytest.raises(SettingError, match="an operator's credential"):
+        discover_agent(environ={"HALTLINE_TOKEN": "hl_o_x"}, folder=here)

@@ -6,6 +6,9 @@ Prints only: it reads no file, edits none, and never prints a credential.
 from __future__ import annotations
 
 import json
+import shutil
+import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import click
@@ -108,12 +111,19 @@ agent = Agent("openai:gpt-5", toolsets=[haltline])""",
     )
 
 
-def _claude_desktop(url: str, _: str) -> Snippet:
-    return Snippet(
-        "Claude Desktop",
-        "No snippet: its configuration file launches commands only, and the bridge for that (haltline stdio)\n"
-        f"is not in this version. Use a host that speaks HTTP to {url}.",
-    )
+def _claude_desktop(url: str, token_file: str) -> Snippet:
+    # Such a host has neither a shell's search path nor its variables, so both are spelled out.
+    command, *arguments = _this_command()
+    server = {"command": command, "args": [*arguments, "stdio", "--url", url, "--token-file", token_file]}
+    return Snippet("Claude Desktop: Settings, Developer, Edit Config", _json({"mcpServers": {"haltline": server}}))
+
+
+def _this_command() -> list[str]:
+    """What runs this very installation, wherever it is started."""
+    script = shutil.which(sys.argv[0])
+    if script is not None and Path(script).stem == "haltline":
+        return [str(Path(script).absolute())]
+    return [sys.executable, "-m", "haltline"]
 
 
 SNIPPETS: Mapping[str, Callable[[str, str], Snippet]] = {
@@ -147,21 +157,25 @@ def client_config(host: str, agent: str | None, token_env: str | None, agents_ur
     """Print the configuration that points HOST at this broker. Edits nothing."""
     if agent and token_env:
         raise click.UsageError("--agent and --token-env exclude each other.")
+    if host == "claude-desktop" and token_env:
+        raise click.UsageError("claude-desktop takes the credential from a file, not from a variable.")
     env = token_env or ("HALTLINE_TOKEN_" + agent.upper().replace("-", "_") if agent else "HALTLINE_TOKEN")
     if not env.isidentifier() or not env.isascii():
         raise click.BadParameter(f"{env!r} is not the name of an environment variable", param_hint="--token-env")
-    snippet = SNIPPETS[host](agents_url, env)
+    token_file = str(Path(click.get_app_dir("haltline")) / f"{agent or 'agent'}.token")
+    snippet = SNIPPETS[host](agents_url, token_file if host == "claude-desktop" else env)
     if as_json:
         click.echo(json.dumps({"host": host, "place": snippet.place, "text": snippet.text}, separators=(",", ":")))
         return
     click.echo(f"# {snippet.place}", err=True)
     click.echo(snippet.text)
-    if host != "claude-desktop":
-        click.echo(_credential_hint(host, agent, env), err=True)
+    click.echo(_credential_hint(host, agent, token_file if host == "claude-desktop" else env), err=True)
 
 
-def _credential_hint(host: str, agent: str | None, env: str) -> str:
-    where = "when VS Code asks" if host == "vscode" else f"as {env} in the environment"
+def _credential_hint(host: str, agent: str | None, place: str) -> str:
+    where = "when VS Code asks" if host == "vscode" else f"as {place} in the environment"
+    if host == "claude-desktop":
+        where = f"in {place}, a file that only you can read (chmod 600)"
     how = f"haltline agents add {agent or 'NAME'} --tier experimental --credential"
     return f"# Give the agent's credential {where}. One is made by: {how}"
 
