@@ -1,6 +1,6 @@
 """Upstreams that say which credential they were given: an HTTP server of either era that writes down every request, and a program.
 
-`python -m support.who_upstream` is the program: its tool `who` answers with `WHO_TOKEN` of its environment and its process id.
+`python -m support.who_upstream` is the program: its tool `who` answers with `WHO_TOKEN` of its environment and its process id. What it lists may be in a file, `WHO_DEFINITIONS`.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 
 __all__ = ["Heard", "WhoServer", "who_server"]
@@ -140,7 +141,8 @@ def main() -> None:
                 "protocolVersion": "2025-11-25", "capabilities": {"tools": {}}, "serverInfo": {"name": "w", "version": "1"},
             }  # fmt: skip
         elif message["method"] == "tools/list":
-            result = {"tools": TOOLS}
+            file = os.environ.get("WHO_DEFINITIONS")
+            result = {"tools": TOOLS if file is None else json.loads(Path(file).read_text("utf-8"))}
         else:
             said = f"{os.environ.get('WHO_TOKEN')} {os.getpid()} {os.environ.get('COMMON')}"
             result = {"content": [{"type": "text", "text": said}]}
