@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from haltline.policy.schemas import compile_schema
+from haltline.upstreams.definition import digest_of
 from haltline.upstreams.openapi_document import Documents, Unfit, Unreadable, parse
 from haltline.upstreams.openapi_operations import DESTINATION, Filters, compile_api
 from haltline.upstreams.openapi_schema import Schemas
@@ -104,9 +105,21 @@ def test_a_name_never_holds_what_names_may_not(said):
 def test_a_tool_says_what_the_document_says_and_where_it_leads():
     shown = operation(summary="List them", description="All of them.\n", deprecated=True).definition
     assert shown["title"] == "List them"
-    assert shown["description"] == "Deprecated. List them\n\nAll of them."
+    assert shown["description"] == "Deprecated. List them\n\nAll of them.\n\nGET /x at api.example.com"
     assert shown["_meta"] == {DESTINATION: "api.example.com"}
-    assert operation().definition["description"] == "GET /x"
+    assert operation().definition["description"] == "GET /x at api.example.com"
+
+
+@pytest.mark.promise("P11")
+def test_another_path_method_or_host_is_another_definition_to_whoever_pins_it():
+    def digest(path, method, host):
+        root = {"openapi": "3.0.0", "paths": {path: {method: {"operationId": "op"}}}}
+        made = compile_api(Documents("a", root), Filters(), taken=frozenset(), destination=host)
+        return digest_of(made.operations["op"].definition)
+
+    first = digest("/a", "post", "x")
+    assert first == digest("/a", "post", "x")
+    assert first not in {digest("/b", "post", "x"), digest("/a", "patch", "x"), digest("/a", "post", "y")}
 
 
 HINTS = {

@@ -175,7 +175,7 @@ def _operation(context: Context, found: _Found, name: str, destination: str) -> 
     definition: dict[str, Any] = {
         "name": name,
         **({"title": summary[:200]} if summary else {}),
-        "description": _description(found, summary),
+        "description": _description(found, summary, destination),
         "inputSchema": given.schema,
         "annotations": {**_HINTS.get(found.method, {"readOnlyHint": False}), "openWorldHint": True},
         "_meta": {DESTINATION: destination},
@@ -198,13 +198,14 @@ def _check_place(context: Context, found: _Found) -> None:
         raise Unfit("it is at a server of its own")
 
 
-def _description(found: _Found, summary: str) -> str:
-    text = (
-        "\n\n".join(dict.fromkeys(one for one in (summary, _text(found.raw.get("description"))) if one)) or found.label
-    )
+def _description(found: _Found, summary: str, destination: str) -> str:
+    """The document's words, and what the call is: a description is pinned, so another path or host is another tool."""
+    text = "\n\n".join(dict.fromkeys(one for one in (summary, _text(found.raw.get("description"))) if one))
     if found.raw.get("deprecated") is True:
         text = f"Deprecated. {text}"
-    return text if len(text) <= MAX_DESCRIPTION else f"{text[: MAX_DESCRIPTION - 1]}…"
+    if len(text) > MAX_DESCRIPTION:
+        text = f"{text[: MAX_DESCRIPTION - 1]}…"
+    return f"{text}\n\n{found.label} at {destination}".strip()
 
 
 def _text(value: Any) -> str:
