@@ -9,8 +9,12 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import orjson
 import pytest
 
+from haltline.alerts import alertmanager
+from haltline.alerts.model import Alert, Delivery
+from haltline.alerts.text import block
 from haltline.gateway import Gateway
 from haltline.policy.policy import Policy
 from haltline.quarantine import served
@@ -271,6 +275,13 @@ async def test_a_change_is_told_with_its_event_and_readably_refused(at: World) -
     body = bytes(alert["body"]).decode()
     assert '"severity":"warning"' in body
     assert "haltline tools pin payments__charge --diff" in body
+    told = Alert.from_stored(bytes(alert["body"]))
+    assert told.summary.startswith(
+        "tool payments__charge: tool.changed [upstream.definition_changed]: the definition of"
+    )
+    delivery = Delivery("1", "alt_1", 1, 0, 0, told)
+    assert "tool       payments__charge" in block(delivery)
+    assert orjson.loads(alertmanager.body(delivery, "ops", ""))["groupLabels"]["tool"] == "payments__charge"
 
 
 async def test_a_quarantine_outlives_restarts_and_a_change_that_is_taken_back(tmp_path: Path) -> None:

@@ -66,7 +66,8 @@ class Definitions:
         pins = sorted(self._parts.pins.known(tx).values(), key=lambda pin: (pin.name, pin.upstream))
         waiting = [pin for pin in pins if pin.state == "quarantined"]
         if target is None:
-            return waiting
+            present = {upstream.spec.name for upstream in self._parts.catalog.upstreams()}
+            return [pin for pin in waiting if pin.upstream in present]
         named = [pin for pin in pins if pin.name == target]
         if named:
             return named
