@@ -5,7 +5,6 @@ The body stays the API's own words. Nothing of the request, and so no credential
 
 from __future__ import annotations
 
-import codecs
 import re
 from http import HTTPStatus
 from typing import Any
@@ -107,8 +106,7 @@ def _text(answer: HttpAnswer) -> str:
     said = _CHARSET.search(answer.header("content-type"))
     name = said[1] if said and not _is_json(answer) else "utf-8"
     try:
-        codec = codecs.lookup(name)
-        text = answer.body.decode(name if codec._is_text_encoding else "utf-8", "replace")  # noqa: SLF001
+        text = answer.body.decode(name, "replace")
     except (LookupError, UnicodeError):
         text = answer.body.decode("utf-8", "replace")
     return text.encode("utf-8", "replace").decode("utf-8")
