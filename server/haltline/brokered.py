@@ -34,6 +34,7 @@ class Brokered:
         self.target = target
         self.arguments = arguments
         self.peer = peer_of(exchange)
+        self.running: Running | None = None
         named = own is not None and target is not None
         self.params: Mapping[str, Any] = (
             {**exchange.params, own: target.own_name}
@@ -42,6 +43,7 @@ class Brokered:
         )
 
     def attach(self, running: Running) -> None:
+        self.running = running
         self._exchange.on_cancel = running.cancel
         self._exchange.reply.muted = lambda: running.stopped is not None
 

@@ -14,6 +14,7 @@ from haltline.brokered import Brokered, for_era, peer_of
 from haltline.calls.admission import Dead
 from haltline.calls.call import NoSuchTool
 from haltline.calls.refusals import as_error
+from haltline.gateway_streams import Streams
 from haltline.identity import Unknown
 from haltline.quarantine import served
 from haltline.upstreams.model import Caller
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from haltline.policy.policy import Policy
     from haltline.wire.exchange import Exchange
     from haltline.wire.messages import Answer
+    from haltline.wire.standing import NoStream, StandingRequest
 
 __all__ = ["Gateway"]
 
@@ -43,6 +45,7 @@ INSTRUCTIONS = (
 _LISTS_CACHED = 1_000
 _REFERENCES = {"ref/prompt": ("name", "prompt"), "ref/resource": ("uri", "resource")}
 _HANDSHAKE_ONLY = frozenset({"logging/setLevel", "resources/subscribe", "resources/unsubscribe"})
+_MODERN_ONLY = frozenset({"subscriptions/listen"})
 LOG_LEVELS = ("debug", "info", "notice", "warning", "error", "critical", "alert", "emergency")
 
 
@@ -59,14 +62,16 @@ class Gateway:
         self._doorman = doorman
         self._attempts = attempts
         self._offers = Offers(parts.catalog)
+        self._streams = Streams(parts, broker, doorman, self._offers, self._turned_away)
         self._lists: OrderedDict[tuple[Any, ...], list[dict[str, Any]]] = OrderedDict()
         self._handlers: dict[str, Callable[[Exchange], Awaitable[Answer | Unauthorized | None]]] = {
             "tools/list": self._list,
             "tools/call": self._call_tool,
             "prompts/get": self._get_prompt,
             "resources/read": self._use_resource,
-            "resources/subscribe": self._use_resource,
-            "resources/unsubscribe": self._use_resource,
+            "resources/subscribe": self._subscribe,
+            "resources/unsubscribe": self._subscribe,
+            "subscriptions/listen": self._streams.listen,
             "completion/complete": self._complete,
             "logging/setLevel": self._set_level,
             **dict.fromkeys(LISTINGS, self._list_offers),
@@ -74,7 +79,7 @@ class Gateway:
 
     @property
     def capabilities(self) -> dict[str, Any]:
-        return {"tools": {}, **self._offers.capabilities()}
+        return {"tools": {"listChanged": True}, **self._offers.capabilities()}
 
     async def admit(self, token: str | None, source: str) -> Unauthorized | None:
         who = await self._who(token, "")
@@ -82,9 +87,12 @@ class Gateway:
 
     async def handle(self, exchange: Exchange) -> Answer | Unauthorized | None:
         handler = self._handlers.get(exchange.method)
-        if handler is None or (exchange.modern and exchange.method in _HANDSHAKE_ONLY):
+        if handler is None or exchange.method in (_HANDSHAKE_ONLY if exchange.modern else _MODERN_ONLY):
             return await self.admit(exchange.token, exchange.source)
         return await handler(exchange)
+
+    async def stand(self, request: StandingRequest) -> Unauthorized | NoStream | None:
+        return await self._streams.stand(request)
 
     def input_schema(self, tool: str) -> Any:
         found = self._parts.catalog.tool(tool)
@@ -110,13 +118,22 @@ class Gateway:
         return await self._broker_it(Brokered(exchange, name, target, arguments or {}, own="name"), exchange, "prompt")
 
     async def _use_resource(self, exchange: Exchange) -> Answer | Unauthorized | None:
-        """Read it, or hear about its changes from now on, or no more."""
         uri = exchange.params.get("uri")
         if not isinstance(uri, str):
             return await self._malformed(exchange, '"uri" must be a string')
         target = self._offers.resource(uri)
         name = uri if target is None else target.name
         return await self._broker_it(Brokered(exchange, name, target, {"uri": uri}), exchange, "resource")
+
+    async def _subscribe(self, exchange: Exchange) -> Answer | Unauthorized | None:
+        """Hear about the changes of a resource from now on, or no more."""
+        uri = exchange.params.get("uri")
+        if not isinstance(uri, str):
+            return await self._malformed(exchange, '"uri" must be a string')
+        request = self._streams.subscribing(exchange, uri, self._offers.resource(uri))
+        if isinstance(request, Brokered):
+            return await self._broker_it(request, exchange, "resource")
+        return await self.admit(exchange.token, exchange.source) or request
 
     async def _complete(self, exchange: Exchange) -> Answer | Unauthorized | None:
         ref = exchange.params.get("ref")
@@ -134,6 +151,7 @@ class Gateway:
 
     async def _broker_it(self, request: Brokered, exchange: Exchange, what: str) -> Answer | Unauthorized | None:
         answer = await self._broker.call(request)
+        self._streams.bind(exchange.conversation, request.running)
         if isinstance(answer, Unknown):
             return self._turned_away(answer, exchange.source)
         if isinstance(answer, NoSuchTool):
@@ -209,8 +227,14 @@ class Gateway:
         return found
 
     def forget_lists(self) -> None:
-        """The catalogue changed."""
+        """The catalogue, what of it is approved, or the policy changed: those who listen are told."""
         self._lists.clear()
+        self._streams.lists_changed("tools")
+
+    def forget_grants(self) -> None:
+        """The policy changed, and with it what anybody may use."""
+        self.forget_lists()
+        self._streams.lists_changed("prompts", "resources")
 
     # who
 

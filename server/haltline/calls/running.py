@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import anyio
 
+from haltline.calls.streams import OpenStreams
 from haltline.identity import new_id
 
 if TYPE_CHECKING:
@@ -68,6 +69,8 @@ class RunningCalls:
         self._calls: dict[str, Running] = {}
         self._by_agent: dict[str, set[str]] = {}
         self._idle = anyio.Event()
+        self.streams = OpenStreams()
+        """What is open beside the calls: stopped with them, counted and waited for nowhere."""
 
     def __len__(self) -> int:
         return len(self._calls)
@@ -114,6 +117,7 @@ class RunningCalls:
 
         Returns how many it stopped.
         """
+        self.streams.stop(reason=reason, session_ids=session_ids, agent_id=agent_id, everything=everything)
         wanted = [
             call
             for call in self._candidates(agent_id, everything=everything, sessions=bool(session_ids))

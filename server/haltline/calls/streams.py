@@ -61,9 +61,7 @@ class OpenStreams:
     def count_of(self, agent_id: str) -> int:
         return len(self._by_agent.get(agent_id, ()))
 
-    def stop(
-        self, *, reason: Reason, session_ids: Collection[str], agent_id: str | None, everything: bool
-    ) -> None:
+    def stop(self, *, reason: Reason, session_ids: Collection[str], agent_id: str | None, everything: bool) -> None:
         """As `RunningCalls.stop`: when it returns nothing more is written on these."""
         for owner, streams in list(self._by_agent.items()):
             for stream in list(streams):

@@ -21,6 +21,7 @@ from typing import Any
 import structlog
 
 from haltline.upstreams import faults
+from haltline.upstreams.http_ears import Ears
 from haltline.upstreams.http_eras import MODERN_VERSION, Handshake, Modern, Speaker, param_header_map
 from haltline.upstreams.http_handshake import HandshakeRefused, Handshakes
 from haltline.upstreams.http_line import HttpLine
@@ -40,6 +41,7 @@ from haltline.upstreams.model import (
     UpstreamSpec,
 )
 from haltline.upstreams.places import Places
+from haltline.upstreams.telling import CHANGES, SUBSCRIBING, Line, Told, line_of
 
 __all__ = ["HttpUpstream"]
 
@@ -65,6 +67,7 @@ class HttpUpstream:
         """It refused a handshake although it speaks the newer era."""
         self._probing = asyncio.Lock()
         self._ids = count(1)
+        self._ears = Ears(spec, self._line, self._handshakes, self._ids)
         self._background: set[asyncio.Task[None]] = set()
         self._changed: Callable[[], None] = lambda: None
         self._watching: asyncio.Task[None] | None = None
@@ -80,6 +83,15 @@ class HttpUpstream:
 
     def watch(self, changed: Callable[[], None]) -> None:
         self._changed = changed
+
+    def on_told(self, told: Told) -> None:
+        self._ears.told = told
+
+    def line_of(self, caller: Caller, peer: Peer) -> Line:
+        return line_of(self._spec.isolation, caller, peer)
+
+    def quiet(self, line: Line, uri: str) -> None:
+        self._ears.quiet(line, uri)
 
     async def list_tools(self) -> list[Any]:
         loop = asyncio.get_running_loop()
@@ -102,7 +114,7 @@ class HttpUpstream:
             speaker = await self._speaker(key_of(self._spec.isolation, call.caller), deadline, call.peer)
             if isinstance(speaker, Handshake) and call.peer.log_level not in {None, *speaker.log_level}:
                 await self._set_level(speaker, str(call.peer.log_level), deadline)
-            answer = await self._send(speaker, call, deadline)
+            answer = await self._carry(speaker, call, deadline)
             if answer is None:
                 answer = await self._send_again(call, deadline)
         if isinstance(speaker, Modern) and answer.get("error", {}).get("code") == _HEADER_MISMATCH:
@@ -118,6 +130,7 @@ class HttpUpstream:
             await self._line.ask(headers, body, identifier, deadline=deadline)
 
     async def forget(self, caller: Caller, *, session_only: bool) -> None:
+        self._ears.forget(caller, session_only=session_only)
         await self._handshakes.forget(caller, session_only=session_only)
 
     async def aclose(self) -> None:
@@ -125,8 +138,16 @@ class HttpUpstream:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        await self._ears.aclose()
         await self._handshakes.aclose()
         self._line.close()
+
+    async def _carry(self, speaker: Speaker, call: UpstreamCall, deadline: float) -> dict[str, Any] | None:
+        """One attempt. What subscribes to a resource, or no longer does, concerns those who listen too."""
+        send = partial(self._send, speaker, call, deadline)
+        if call.method not in SUBSCRIBING:
+            return await send()
+        return await self._ears.carry(self.line_of(call.caller, call.peer), speaker, call, deadline, send)
 
     async def _send(self, speaker: Speaker, call: UpstreamCall, deadline: float) -> dict[str, Any] | None:
         """One attempt. None: the upstream does not know the session, so it did not run."""
@@ -162,7 +183,7 @@ class HttpUpstream:
         key = key_of(self._spec.isolation, call.caller)
         gone = OutcomeUnknown("upstream.lost", f"{self._spec.name} forgot the session in which it was called")
         try:
-            answer = await self._send(await self._speaker(key, deadline, call.peer), call, deadline)
+            answer = await self._carry(await self._speaker(key, deadline, call.peer), call, deadline)
         except NotSent as error:
             raise gone from error  # of the first attempt bytes left
         if answer is None:
@@ -178,6 +199,8 @@ class HttpUpstream:
         elif method in _NOT_OF_A_CALL:
             if method == LIST_CHANGED:
                 self._changed()
+        elif method in CHANGES and self._ears.told(self.line_of(call.caller, call.peer), message):
+            return
         elif method != "notifications/progress" or _same(progress_token(call.params), message):
             call.on_notification(message)
 
@@ -251,7 +274,13 @@ class HttpUpstream:
     def _listen(self, speaker: Speaker) -> None:
         """Hear of changes of the list, where the upstream offers to tell them."""
         if self._watching is None or self._watching.done():
-            self._watching = asyncio.create_task(watch_list(self._line, speaker, next(self._ids), self._tell_changed))
+            self._watching = asyncio.create_task(self._watch_lists(speaker))
+
+    async def _watch_lists(self, speaker: Speaker) -> None:
+        def told(message: dict[str, Any]) -> None:
+            self._ears.told((*OWN, ""), message)
+
+        await watch_list(self._line, speaker, next(self._ids), self._tell_changed, told)
 
     def _tell_changed(self) -> None:
         self._changed()

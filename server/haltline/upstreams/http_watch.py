@@ -1,4 +1,4 @@
-"""Hearing from an HTTP upstream that its list of tools changed: a stream kept open beside the calls, in either era.
+"""Hearing from an HTTP upstream that its lists changed: a stream kept open beside the calls, in either era.
 
 A convenience: an upstream that offers none, or loses it, is listed again at intervals anyway.
 """
@@ -14,6 +14,7 @@ from haltline.upstreams.http_line import HttpLine
 from haltline.upstreams.http_reply import Reply
 from haltline.upstreams.messages import LIST_CHANGED, reply_to
 from haltline.upstreams.model import UpstreamError
+from haltline.upstreams.telling import CHANGES
 
 __all__ = ["watch_list"]
 
@@ -22,15 +23,23 @@ AGAIN_S = 30.0
 """After a stream ended. One that was refused is tried again when the list is."""
 
 
-async def watch_list(line: HttpLine, speaker: Speaker, identifier: int, changed: Callable[[], None]) -> None:
+async def watch_list(
+    line: HttpLine,
+    speaker: Speaker,
+    identifier: int,
+    changed: Callable[[], None],
+    told: Callable[[dict[str, Any]], None],
+) -> None:
     """Until the stream ends or is refused. One that ended is followed by a pause and by `changed`: what may have been
-    missed is listed, and that listens anew, in the session that there is then.
+    missed is listed, and that listens anew, in the session that there is then. `told`: what changed beside tools.
     """
     answers: set[asyncio.Task[None]] = set()
 
     def hear(message: dict[str, Any]) -> None:
         if message["method"] == LIST_CHANGED:
             changed()
+        elif message["method"] in CHANGES:
+            told(message)
         elif "id" in message and isinstance(speaker, Handshake):
             task = asyncio.create_task(line.tell(speaker.headers, reply_to(message)))
             answers.add(task)
@@ -50,6 +59,7 @@ async def watch_list(line: HttpLine, speaker: Speaker, identifier: int, changed:
 async def _stream(line: HttpLine, speaker: Speaker, reply: Reply, identifier: int, deadline: float) -> dict[str, Any]:
     if isinstance(speaker, Handshake):
         return await line.get(speaker.headers, reply, deadline)
-    wanted = {"notifications": {"toolsListChanged": True}}
+    kinds = ("toolsListChanged", "promptsListChanged", "resourcesListChanged")
+    wanted = {"notifications": dict.fromkeys(kinds, True)}
     headers, body = speaker.request(identifier, "subscriptions/listen", wanted)
     return await line.post(headers, body, reply, overdue=(deadline, TimeoutError()))

@@ -65,7 +65,8 @@ class Offers:
         for upstream in self._catalog.upstreams():
             for name in ("prompts", "resources", "completions", "logging"):
                 if isinstance(upstream.capabilities.get(name), dict):
-                    offered.setdefault(name, {}).update(upstream.capabilities[name])
+                    merged = offered.setdefault(name, {})
+                    merged.update({key: merged.get(key) or value for key, value in upstream.capabilities[name].items()})
         return offered
 
     async def listed(

@@ -8,16 +8,18 @@ from __future__ import annotations
 import asyncio
 from collections import OrderedDict
 from collections.abc import Callable, Coroutine, Mapping
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
 from haltline.upstreams import faults
 from haltline.upstreams.isolation import OWN, for_caller_alone, introduction, key_of
 from haltline.upstreams.listing import all_tools
-from haltline.upstreams.model import NOBODY, Caller, NotSent, Peer, UpstreamCall, UpstreamSpec
+from haltline.upstreams.model import NOBODY, Caller, NotSent, Peer, UpstreamCall, UpstreamError, UpstreamSpec
 from haltline.upstreams.places import Places
 from haltline.upstreams.stdio_session import StdioSession, open_session
+from haltline.upstreams.telling import SUBSCRIBE, SUBSCRIBING, UNSUBSCRIBE, Line, Told, line_of, unheard, updated
 
 __all__ = ["MAX_PROCESSES", "StdioUpstream"]
 
@@ -30,6 +32,7 @@ START_TIMES = 3.0
 """A start may take so many times as long as a connection: a package runner may fetch the program first."""
 FIRST_BACK_OFF_S = 0.5
 LONGEST_BACK_OFF_S = 30.0
+SUBSCRIBE_S = 5.0
 
 
 @dataclass(slots=True)
@@ -40,6 +43,8 @@ class _Slot:
     starting: asyncio.Task[StdioSession] | None = None
     failures: int = 0
     not_before: float = 0.0
+    uris: set[str] = field(default_factory=set)
+    """Resources that somebody subscribed to."""
 
 
 class StdioUpstream:
@@ -51,6 +56,7 @@ class StdioUpstream:
         self._closed = False
         self._background: set[asyncio.Task[None]] = set()
         self._offered: Mapping[str, Any] = {}
+        self._told: Told = unheard
 
     @property
     def spec(self) -> UpstreamSpec:
@@ -62,6 +68,19 @@ class StdioUpstream:
 
     def watch(self, changed: Callable[[], None]) -> None:
         self._changed = changed
+
+    def on_told(self, told: Told) -> None:
+        self._told = told
+
+    def line_of(self, caller: Caller, peer: Peer) -> Line:
+        return line_of(self._spec.isolation, caller, peer)
+
+    def quiet(self, line: Line, uri: str) -> None:
+        slot = self._slots.get(line)
+        if slot is not None and uri in slot.uris:
+            slot.uris.discard(uri)
+            if slot.session is not None and slot.session.usable:
+                self._later(_ask(slot.session, UNSUBSCRIBE, uri))
 
     async def list_tools(self) -> list[Any]:
         deadline = asyncio.get_running_loop().time() + self._spec.timeout_s
@@ -84,6 +103,8 @@ class StdioUpstream:
             slot = self._slots.get(key)
             if slot is not None:
                 slot.failures = 0
+                if call.method in SUBSCRIBING:
+                    _note(slot.uris, call, answer)
             return answer
 
     async def forget(self, caller: Caller, *, session_only: bool) -> None:
@@ -106,7 +127,7 @@ class StdioUpstream:
         self._slots.move_to_end(key)
         if slot.session is not None and slot.session.usable:
             return slot.session
-        starting = slot.starting = slot.starting or self._start(slot, peer)
+        starting = slot.starting = slot.starting or self._start(key, slot, peer)
         try:
             async with asyncio.timeout_at(deadline):
                 return await asyncio.shield(starting)
@@ -117,16 +138,16 @@ class StdioUpstream:
                 raise faults.unreachable(self._spec.name) from None
             raise
 
-    def _start(self, slot: _Slot, peer: Peer) -> asyncio.Task[StdioSession]:
+    def _start(self, key: SlotKey, slot: _Slot, peer: Peer) -> asyncio.Task[StdioSession]:
         """Raises NotSent while the next attempt is not due."""
         wait_s = slot.not_before - asyncio.get_running_loop().time()
         if self._closed or wait_s > 0:
             raise faults.failed_to_start(self._spec.name, None, max(wait_s, 0))
-        task = asyncio.create_task(self._open(slot, peer))
+        task = asyncio.create_task(self._open(key, slot, peer))
         task.add_done_callback(_seen)
         return task
 
-    async def _open(self, slot: _Slot, peer: Peer) -> StdioSession:
+    async def _open(self, key: SlotKey, slot: _Slot, peer: Peer) -> StdioSession:
         limit_s = START_TIMES * self._spec.connect_timeout_s
         try:
             slot.session = await open_session(self._spec, peer, partial(self._ended, slot), self._tell_changed, limit_s)
@@ -135,7 +156,14 @@ class StdioUpstream:
             raise
         finally:
             slot.starting = None
+        slot.session.on_told = lambda message: self._told(key, message)
+        for uri in slot.uris:  # of a process that ended
+            self._later(self._subscribe_again(key, slot.session, uri))
         return slot.session
+
+    async def _subscribe_again(self, key: SlotKey, session: StdioSession, uri: str) -> None:
+        await _ask(session, SUBSCRIBE, uri)
+        self._told(key, updated(uri))
 
     def _ended(self, slot: _Slot, session: StdioSession) -> None:
         """A process is gone, or good for nothing. One that was being started is counted where its start fails."""
@@ -179,6 +207,21 @@ class StdioUpstream:
 
 def _in_use(slot: _Slot) -> bool:
     return slot.starting is not None or (slot.session is not None and slot.session.in_use)
+
+
+def _note(uris: set[str], call: UpstreamCall, answer: Mapping[str, Any]) -> None:
+    uri = str(call.params.get("uri"))
+    if call.method == SUBSCRIBE and "result" in answer:
+        uris.add(uri)
+    else:
+        uris.discard(uri)
+
+
+async def _ask(session: StdioSession, method: str, uri: str) -> None:
+    """Never fails."""
+    with suppress(UpstreamError, TimeoutError):
+        async with asyncio.timeout(SUBSCRIBE_S):
+            await session.ask(method, {"uri": uri})
 
 
 def _seen(task: asyncio.Task[StdioSession]) -> None:

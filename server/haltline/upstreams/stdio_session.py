@@ -33,6 +33,7 @@ from haltline.upstreams.messages import (
     request,
 )
 from haltline.upstreams.model import NOBODY, Peer
+from haltline.upstreams.telling import CHANGES
 
 if TYPE_CHECKING:
     from haltline.upstreams.model import OutcomeUnknown, UpstreamCall, UpstreamSpec
@@ -96,6 +97,8 @@ class StdioSession:
         self.capabilities: Mapping[str, Any] = {}
         """As it answered the handshake."""
         self.child: Child | None = None
+        self.on_told: Callable[[dict[str, Any]], bool] | None = None
+        """Takes what it tells of its prompts and resources; whether somebody heard it."""
 
     @property
     def usable(self) -> bool:
@@ -237,6 +240,8 @@ class StdioSession:
             self._on_changed()
         elif method == "notifications/progress":
             self._progressed(message)
+        elif method in CHANGES and self.on_told is not None and self.on_told(message):
+            return
         elif method != "notifications/cancelled":
             self._logged(message)
 

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 __all__ = ["Conversation", "Conversations", "Question"]
 
 _REMEMBERED_MAX = 10_000
+UPDATED = "notifications/resources/updated"
 _NUMBERS = itertools.count(1)
 
 
@@ -46,7 +47,7 @@ class Question:
 class Conversation:
     """One session. `standing` sends on its open GET stream; None while there is none."""
 
-    __slots__ = ("capabilities", "info", "log_level", "questions", "standing", "subscriptions")
+    __slots__ = ("capabilities", "info", "log_level", "on_end", "questions", "standing", "subscriptions")
 
     def __init__(self) -> None:
         self.capabilities: Mapping[str, Any] = {}
@@ -56,12 +57,25 @@ class Conversation:
         self.standing: Callable[[dict[str, Any]], None] | None = None
         self.subscriptions: set[str] = set()
         """URIs of the resources it wants to hear about."""
+        self.on_end: Callable[[], None] | None = None
 
     def introduce(self, params: Mapping[str, Any]) -> None:
         """What `initialize` says of the client."""
         capabilities, info = params.get("capabilities"), params.get("clientInfo")
         self.capabilities = capabilities if isinstance(capabilities, dict) else {}
         self.info = info if isinstance(info, dict) else None
+
+    def hears(self, message: Mapping[str, Any]) -> bool:
+        """Whether a notification beside a call is for it: of resources only those that it subscribed to."""
+        params = message.get("params")
+        uri = params.get("uri") if isinstance(params, dict) else None
+        return message.get("method") != UPDATED or uri in self.subscriptions
+
+    def end(self) -> None:
+        """It is over: nobody hears of it any more."""
+        self.subscriptions.clear()
+        if self.on_end is not None:
+            self.on_end()
 
     def tell(self, message: dict[str, Any]) -> None:
         if self.standing is not None:
@@ -77,12 +91,14 @@ class Conversations:
         if known is None:
             known = self._known[session_id] = Conversation()
             if len(self._known) > _REMEMBERED_MAX:
-                self._known.popitem(last=False)
+                self._known.popitem(last=False)[1].end()
         self._known.move_to_end(session_id)
         return known
 
     def end(self, session_id: str) -> None:
-        self._known.pop(session_id, None)
+        known = self._known.pop(session_id, None)
+        if known is not None:
+            known.end()
 
     def __iter__(self) -> Iterator[Conversation]:
         return iter(list(self._known.values()))

@@ -27,6 +27,7 @@ from haltline.wire.exchange import Exchange
 from haltline.wire.http import JSON, BadRequest, Receive, Scope, Send, accepts, fold, read_body, send_reply
 from haltline.wire.messages import Answer, Message, Unauthorized
 from haltline.wire.reply import Reply
+from haltline.wire.standing import StandingFace, serve_standing, until_gone
 
 if TYPE_CHECKING:
     from haltline.wire.sessions import SessionIds
@@ -84,8 +85,32 @@ class Endpoint:
             await self._post(scope, headers, source, receive, send)
         elif scope["method"] == "DELETE":
             await self._delete(headers, source, send)
+        elif scope["method"] == "GET" and "mcp-session-id" in headers and isinstance(self._face, StandingFace):
+            await self._get(self._face, headers, source, receive, send)
         else:
             await send_reply(send, 405, headers=[(b"allow", b"POST, DELETE")])
+
+    async def _get(
+        self, face: StandingFace, headers: dict[str, str], source: str, receive: Receive, send: Send
+    ) -> None:
+        """The standing stream of a handshake-era session."""
+        token = bearer(headers)
+        denied = await self._face.admit(token, source)
+        if denied is None and not accepts(headers.get("accept", ""))[1]:
+            raise BadRequest(406, "accept text/event-stream")
+        if denied is None:
+            denied = await serve_standing(
+                face,
+                self._sessions,
+                self._conversations,
+                headers,
+                token=token,
+                source=source,
+                receive=receive,
+                send=send,
+            )
+        if denied is not None:
+            await _send_unauthorized(send, denied)
 
     async def _delete(self, headers: dict[str, str], source: str, send: Send) -> None:
         """The end of a handshake-era session, which is nothing but its id."""
@@ -194,7 +219,7 @@ class Endpoint:
         async with anyio.create_task_group() as tasks:
             exchange.reply.attach(tasks)
             if exchange.modern:  # in the handshake era a lost connection does not cancel (2025-11-25, transports)
-                tasks.start_soon(_watch, receive, exchange)
+                tasks.start_soon(until_gone, receive, exchange.cancel)
             await self._conclude(exchange, await self._handled(exchange), send)
             tasks.cancel_scope.cancel()
 
@@ -289,13 +314,6 @@ def _is_modern(headers: dict[str, str], message: Message) -> bool:
         return True
     meta = message.params.get("_meta")
     return isinstance(meta, dict) and PROTOCOL_VERSION_META_KEY in meta
-
-
-async def _watch(receive: Receive, exchange: Exchange) -> None:
-    """At 2026-07-28 a caller cancels by closing its connection."""
-    while (await receive())["type"] != "http.disconnect":
-        pass
-    exchange.cancel()
 
 
 async def _send_error(send: Send, status: int, code: int, text: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from mcp.shared.subscriptions import LISTEN_STREAM_METHODS
 from mcp_types import CLIENT_CAPABILITIES_META_KEY, CLIENT_INFO_META_KEY
 
 from haltline.wire import messages
@@ -74,7 +75,14 @@ class Exchange:
         return _mapping(self.params.get("_meta")) or {}
 
     def notify(self, message: dict[str, Any]) -> None:
-        self.reply.notify(message)
+        if self._hears(message):
+            self.reply.notify(message)
+
+    def _hears(self, message: Mapping[str, Any]) -> bool:
+        """At 2026-07-28 what changed is told on subscription streams and nowhere else."""
+        if self.modern:
+            return message.get("method") not in LISTEN_STREAM_METHODS
+        return self.conversation is None or self.conversation.hears(message)
 
     async def ask(self, message: dict[str, Any]) -> Answer:
         """Ask its client something on its own stream (elicitation, sampling, roots), and wait for the answer.

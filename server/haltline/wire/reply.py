@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import anyio
 
 from haltline.wire.http import JSON, STREAM, Send, send_reply
+from haltline.wire.standing import Standing
 from haltline.wire.strict_json import dumps
 
 if TYPE_CHECKING:
@@ -69,6 +70,13 @@ class Reply:
         if self._notices is not None and not self._pumped.is_set():
             self._notices.close()
             await self._pumped.wait()
+
+    def stand(self) -> Standing | None:
+        """A stream of its own as the answer, for whoever called to write. None: the client takes none, or it is answered."""
+        if not self._stream or self._notices is not None or self.answered:
+            return None
+        self.answered = True
+        return Standing(self._send)
 
     async def answer(self, answer: Answer, status: int = 200) -> None:
         """Write the answer. Only the first one counts."""
