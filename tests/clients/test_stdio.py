@@ -8,6 +8,7 @@ import signal
 
 import pytest
 
+from support.certificates import certificate
 from support.fake_endpoint import SESSION, FakeEndpoint, fake_endpoint
 from support.stdio_host import INITIALIZE, META, TOKEN, stdio_host
 
@@ -294,6 +295,44 @@ async def test_a_broker_that_hangs_does_not_hold_the_end(endpoint, host):
     code, took, _ = await host.ended()
     assert code == 0
     assert took < 1
+
+
+async def test_a_cancelled_request_that_is_closed_without_an_answer_is_none(endpoint, host):
+    async def call(asked):
+        await endpoint.arrived("notifications/cancelled")
+        asked.cut()
+
+    endpoint.on["tools/call"] = call
+    await host.handshake()
+    await host.call("held", 1)
+    await host.notify("notifications/cancelled", {"requestId": 1})
+    await endpoint.arrived("notifications/cancelled")
+    await host.ask("tools/list", 2)
+    assert (await host.read())["id"] == 2
+    host.close()
+    code, _, said = await host.ended()
+    assert (code, said) == (0, "")
+
+
+async def test_a_host_that_stops_reading_for_good_ends_the_bridge(endpoint, host):
+    await host.handshake()
+    host.process._transport.get_pipe_transport(1).close()
+    await host.ask("tools/list", 1)
+    code, _, said = await host.ended()
+    assert (code, said) == (0, "")
+    assert len(endpoint.of("DELETE")) == 1
+
+
+async def test_over_tls_only_a_trusted_certificate_gets_anything(tmp_path):
+    server, _ = certificate(tmp_path, "localhost")
+    async with fake_endpoint(server) as endpoint:
+        url = f"https://localhost:{endpoint.port}/mcp"
+        async with stdio_host(url, SSL_CERT_FILE=str(tmp_path / "cert.pem")) as host:
+            assert "result" in await host.handshake()
+        async with stdio_host(url) as host:
+            await host.send(INITIALIZE)
+            assert "Nothing was sent" in (await host.read())["error"]["message"]
+    assert len(endpoint.of("initialize")) == 1
 
 
 # what a host may get wrong

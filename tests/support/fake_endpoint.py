@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from typing import Any
@@ -109,8 +110,8 @@ class FakeEndpoint:
             await self._arrived.wait_for(lambda: len(self.of(what)) >= count)
         return self.of(what)[count - 1]
 
-    async def start(self) -> None:
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", self.port)
+    async def start(self, tls: ssl.SSLContext | None = None) -> None:
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", self.port, ssl=tls)
         self.port = self._server.sockets[0].getsockname()[1]
 
     async def stop(self) -> None:
@@ -160,9 +161,9 @@ async def _plainly(asked: Asked) -> None:
 
 
 @asynccontextmanager
-async def fake_endpoint() -> AsyncIterator[FakeEndpoint]:
+async def fake_endpoint(tls: ssl.SSLContext | None = None) -> AsyncIterator[FakeEndpoint]:
     endpoint = FakeEndpoint()
-    await endpoint.start()
+    await endpoint.start(tls)
     try:
         yield endpoint
     finally:

@@ -79,8 +79,10 @@ class Host:
 
 
 @asynccontextmanager
-async def stdio_host(url: str, *options: str, token: str | None = TOKEN, folder: Any = None) -> AsyncIterator[Host]:
-    environ = processes.environment() | ({"HALTLINE_TOKEN": token} if token else {}) | {"HALTLINE_URL": url}
+async def stdio_host(
+    url: str, *options: str, token: str | None = TOKEN, folder: Any = None, **more: str
+) -> AsyncIterator[Host]:
+    environ = processes.environment() | ({"HALTLINE_TOKEN": token} if token else {}) | {"HALTLINE_URL": url, **more}
     async with launched([sys.executable, "-m", "haltline", "stdio", *options], environ, folder=folder) as host:
         yield host
 

@@ -31,7 +31,9 @@ TASKS_MAX = 512
 """Requests are answered as too many before; then reading the host waits. What is not a request ends by itself in time."""
 WAITING_BYTES_MAX = 64 * 1024 * 1024
 """All lines of the host that are still being worked on, beyond which requests are refused; reading waits at twice this."""
-LEAVE_S = 0.7
+LEAVE_S = 0.5
+CANCELLED_S = 30.0
+"""How long a cancelled request may still be answered, as it may be in the handshake era."""
 
 
 class Bridge:
@@ -132,6 +134,7 @@ class Bridge:
         running = self._in_flight.get((type(wanted), wanted)) if isinstance(wanted, int | str) else None
         if running is None:
             return
+        running.cancelled = True
         if running.message.version is not None:
             self._forget(running)
             if running.task is not None:
@@ -143,6 +146,9 @@ class Bridge:
         # On another connection it could arrive before what it cancels.
         await running.sent.wait()
         await self._tell_now(notice)
+        if running.task is not None:
+            await asyncio.wait({running.task}, timeout=CANCELLED_S)
+            running.task.cancel()
 
     async def _initialized(self, message: Message) -> None:
         if self._carrier is not None:
@@ -191,7 +197,7 @@ class Bridge:
             trouble = words.Trouble("bridge.failed", f"the bridge failed: {words.shown(repr(error))}.", ran=True)
         finally:
             running.sent.set()
-        if trouble is not None and not running.answered:
+        if trouble is not None and not running.answered and not running.cancelled:
             self._notes.say(trouble.text)
             await self._write(words.failed(running.message, trouble))
 

@@ -46,6 +46,8 @@ class Running:
         self.key = (type(message.id), message.id)
         self.sent = asyncio.Event()
         self.answered = False
+        self.cancelled = False
+        """The host does not wait for it any more."""
         self.task: asyncio.Task[None] | None = None
         self._free = free
 
@@ -86,6 +88,8 @@ class Carrier:
                     await self._stream(running, reply, room)
                     return None
                 body = await whole(reply.chunks(), room)
+                if reply.status == 404 and in_session and not last:
+                    return "session"
                 answer = _json(body)
                 if answers(answer, message.id):
                     if not last and await self._other_headers(message, answer, headers):
@@ -95,9 +99,7 @@ class Carrier:
                     await self._write(line(body))
                     return None
                 if reply.status == 404 and in_session:
-                    if last:
-                        raise words.ended()
-                    return "session"
+                    raise words.ended()
                 if isinstance(answer, dict) and answer.get("id") is None and isinstance(answer.get("error"), dict):
                     self._answered(running, answer, reply)
                     await self._write(words.error(message, answer["error"]))
