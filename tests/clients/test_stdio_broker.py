@@ -12,7 +12,7 @@ from pathlib import Path
 
 import anyio
 import pytest
-from mcp import Client, MCPError
+from mcp import Client, MCPError, types
 from mcp.client.stdio import StdioServerParameters, stdio_client
 
 from bench import processes
@@ -29,20 +29,21 @@ tiers:
 tools:
   "*": {price: "0.00"}
 """
-UPSTREAM = Path(__file__).parents[1] / "support" / "sdk_server.py"
+SUPPORT = Path(__file__).parents[1] / "support"
 ERAS = pytest.mark.parametrize("mode", ["legacy", "2026-07-28"])
 RUNS = 10
 
 
 def _broker(folder: Path):
-    upstreams = {"sdk": {"command": sys.executable, "args": [str(UPSTREAM), "stdio"]}}
+    programs = {"sdk": [str(SUPPORT / "sdk_server.py"), "stdio"], "asking": [str(SUPPORT / "asking_server.py")]}
+    upstreams = {name: {"command": sys.executable, "args": program} for name, program in programs.items()}
     return broker_process(folder, upstreams=upstreams, policy=POLICY)
 
 
 @pytest.fixture(scope="module")
 def broker(tmp_path_factory):
     with _broker(tmp_path_factory.mktemp("broker") / "b") as running:
-        running.await_tools("sdk__echo")
+        running.await_tools("sdk__echo", "asking__ask")
         yield running
 
 
@@ -121,6 +122,16 @@ async def test_a_cancelled_call_is_cancelled_upstream(broker, token, mode, log):
         with anyio.fail_after(10):
             while name not in str((await client.call_tool("sdk__were_cancelled", {})).content):
                 await anyio.sleep(0.02)
+
+
+async def test_a_question_to_the_person_reaches_the_host_and_its_answer_the_tool(broker, token, log):
+    """In the handshake era: at 2026-07-28 a server has no way to ask during a call."""
+
+    async def answer(_, asked):
+        return types.ElicitResult(action="accept", content={"name": f"Anna, asked {asked.message!r}"})
+
+    async with _client(broker, token, "legacy", log, elicitation_callback=answer) as client:
+        assert (await client.call_tool("asking__ask", {})).content[0].text == "Anna, asked 'Who is there?'"
 
 
 @ERAS
