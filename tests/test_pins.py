@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import sqlite3
+import unicodedata
 from collections.abc import AsyncIterator, Callable
 from contextlib import closing
 from pathlib import Path
@@ -16,6 +17,8 @@ from haltline.alerts import alertmanager
 from haltline.alerts.model import Alert, Delivery
 from haltline.alerts.text import block
 from haltline.gateway import Gateway
+from haltline.pins.characters import hidden
+from haltline.pins.diff import LINES_MAX, diff
 from haltline.policy.policy import Policy
 from haltline.quarantine import served
 from haltline.store.database import connect_writer, migrations
@@ -430,6 +433,40 @@ async def test_hidden_characters_keep_a_new_tool_from_being_served(
         assert code(answer) == "upstream.definition_flagged"
         assert at.upstream.sent == []
         assert len(await at.parts.reader.rows("SELECT 1 FROM alerts")) == 1
+
+
+def test_every_control_and_format_character_is_seen_and_no_letter_is() -> None:
+    acting = {"Cc", "Cf", "Cs", "Co", "Zl", "Zp"}
+    for char in map(chr, range(0x110000)):
+        seen = hidden(f"a{char}b", one_line=True)
+        if unicodedata.category(char) in acting:
+            assert seen == (char,), hex(ord(char))
+        elif seen:
+            assert unicodedata.category(char) in {"Lo", "Mn", "So", "Cn"}, hex(ord(char))
+    assert hidden("many\nlines\n" * 20_000) == ()
+    assert hidden("\u26a0\ufe0f" * 20_000 + "\u200b") != (), "too many to look at is not none"
+
+
+def test_long_hostile_texts_are_compared_in_bounded_time() -> None:
+    before = {"description": "\n".join(f"line {number}" for number in range(20_000))}
+    after = {"description": "\n".join(f"line {number * 7 % 20_000}" for number in range(20_000))}
+    assert diff(before, after)[:3] == ["description:", "  - line 1", "  - line 2"]
+    assert len(diff({}, {"inputSchema": {f"k{number}": 1 for number in range(5_000)}})) == LINES_MAX + 1
+
+
+async def test_a_look_alike_that_was_approved_stays_so_through_a_restart(tmp_path: Path) -> None:
+    async with world(tmp_path, upstreams=(Named("one", "pay"), two := Named("two"))) as at:
+        two.tools = [{"name": "Pay", "inputSchema": {}}]
+        await at.parts.catalog.refresh("two")
+        assert listed(at) == ["pay"]
+        pins = at.parts.pins
+        await at.run(lambda tx: pins.approve(tx, pins.get(tx, "two", "Pay"), "operator:anna"))  # type: ignore[arg-type]
+        assert listed(at) == ["Pay", "pay"]
+    again = Named("two")
+    again.tools = two.tools
+    async with world(tmp_path, upstreams=(Named("one", "pay"), again)) as at:
+        assert listed(at) == ["Pay", "pay"]
+        assert len(await at.events("tool.")) == 2
 
 
 async def test_plain_texts_of_the_world_are_not_flagged(tmp_path: Path) -> None:

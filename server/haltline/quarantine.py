@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
+import anyio.to_thread
 import structlog
 
 from haltline.alerts.model import Alert
@@ -42,6 +43,15 @@ log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
+class _Looked:
+    """A tool, what of its definition is kept, and what is hidden in it."""
+
+    tool: Tool
+    text: str
+    hidden: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class _Told:
     """One quarantine, for the alert of the unit that caused it."""
 
@@ -71,36 +81,43 @@ class Quarantine:
         """
         catalog = self._parts.catalog
         prefixes = {state.name: catalog.upstream(state.name).spec.prefix for state in catalog.states()}
-        for start in range(0, len(tools), TOOLS_A_UNIT):
-            some = tools[start : start + TOOLS_A_UNIT]
-            await self._parts.writer.run(lambda tx, some=some: self._review(tx, some, prefixes))  # type: ignore[misc]
+        known = self._parts.pins.shown
+        other = [tool for tool in tools if not _same(known(tool.upstream, tool.own_name), tool)]
+        for start in range(0, len(other), TOOLS_A_UNIT):
+            some = other[start : start + TOOLS_A_UNIT]
+            looked = await anyio.to_thread.run_sync(self._looked_at, some)  # long texts keep nobody waiting
+            await self._parts.writer.run(lambda tx, looked=looked: self._review(tx, looked, prefixes))  # type: ignore[misc]
 
-    def _review(self, tx: Tx, tools: Sequence[Tool], prefixes: Mapping[str, str | None]) -> None:
-        known = self._parts.pins.known(tx)
-        other = [tool for tool in tools if not _same(known.get((tool.upstream, tool.own_name)), tool)]
-        if not other:
-            return
-        listing = _Listing(prefixes, _taken(known, prefixes, other[0].upstream))
+    def _looked_at(self, tools: Sequence[Tool]) -> list[_Looked]:
         shapes = self._parts.audit.redactor.shapes
+        return [_Looked(tool, shapes(canonical(_own(tool))), _hidden_in(tool)) for tool in tools]
+
+    def _review(self, tx: Tx, looked: Sequence[_Looked], prefixes: Mapping[str, str | None]) -> None:
+        known = self._parts.pins.known(tx)
+        looked = [one for one in looked if not _same(known.get((one.tool.upstream, one.tool.own_name)), one.tool)]
+        if not looked:
+            return
+        listing = _Listing(prefixes, _taken(known, prefixes, looked[0].tool.upstream))
         changes = [
-            (self._judged(tx, listing, tool, known.get((tool.upstream, tool.own_name))), shapes(canonical(_own(tool))))
-            for tool in other
+            (self._judged(tx, listing, one, known.get((one.tool.upstream, one.tool.own_name))), one.text)
+            for one in looked
         ]
         self._parts.pins.show(tx, changes)
         if listing.told:
             self._alert(tx, listing.told)
 
-    def _judged(self, tx: Tx, listing: _Listing, tool: Tool, before: Pin | None) -> Pin:
+    def _judged(self, tx: Tx, listing: _Listing, one: _Looked, before: Pin | None) -> Pin:
         """The pin as it is from now on."""
+        tool = one.tool
         if before is not None and before.seen != tool.digest:
-            return self._changed(tx, listing, tool, before)
+            return self._changed(tx, listing, one, before)
         twin = listing.taken.get(
             skeleton(_whole_name(listing.prefixes.get(tool.upstream), tool.upstream, tool.own_name))
         )
         looks_like = () if twin is None else (f"its name looks like {twin}",)
         if before is not None and not looks_like:
             return replace(before, name=tool.name)  # its upstream has another prefix
-        why = (*looks_like, *_hidden_in(tool))[:_WHY_MOST]
+        why = (*looks_like, *one.hidden)[:_WHY_MOST]
         if not why:
             self._record(tx, Kind.TOOL_PINNED, tool, {"digest": tool.digest, "first_sight": True})
             return Pin(tool.upstream, tool.own_name, tool.name, "pinned", tool.digest, tool.digest)
@@ -110,9 +127,9 @@ class Quarantine:
         pinned = None if before is None else before.pinned
         return Pin(tool.upstream, tool.own_name, tool.name, "quarantined", pinned, tool.digest, why)
 
-    def _changed(self, tx: Tx, listing: _Listing, tool: Tool, before: Pin) -> Pin:
+    def _changed(self, tx: Tx, listing: _Listing, one: _Looked, before: Pin) -> Pin:
         """Another definition than the one seen last. Told when it stops being served, not again for each change after."""
-        why = _hidden_in(tool)[:_WHY_MOST]
+        tool, why = one.tool, one.hidden[:_WHY_MOST]
         if before.state == "pinned":
             seq = self._record(
                 tx, Kind.TOOL_CHANGED, tool, {"digest": tool.digest, "approved": before.pinned, "why": why}

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import anyio.to_thread
+
 from haltline.audit import Kind
 from haltline.clock import iso
 from haltline.errors import Conflict, NotFound
@@ -22,6 +24,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Definitions"]
 
+MOST = 100
+"""In one answer; a person who has approved these sees the next."""
 _NOT_KEPT = "its definition is too long to be kept; it is compared by its digest alone"
 _NOT_SHOWN = "what differs looks like a secret and is not kept"
 _BACK = "it is again as it was approved"
@@ -35,10 +39,11 @@ class Definitions:
     async def review_tools(self, request: Request, *, target: str | None = None) -> r.ToolReview:
         """What waits for approval: of a tool (also one that is pinned), of an upstream, or of all."""
 
-        def unit(tx: Tx, _: Operator) -> list[r.PinnedTool]:
-            return [_shown(pin, self._parts.pins.texts(tx, pin)) for pin in self._wanted(tx, target)]
+        def unit(tx: Tx, _: Operator) -> list[tuple[Pin, Texts]]:
+            return [(pin, self._parts.pins.texts(tx, pin)) for pin in self._wanted(tx, target)[:MOST]]
 
-        return {"tools": await self._desk.act(request, unit)}
+        found = await self._desk.act(request, unit)
+        return {"tools": await anyio.to_thread.run_sync(lambda: [_shown(pin, texts) for pin, texts in found])}
 
     async def approve_tool(
         self, request: Request, *, tool: str, digest: str, reason: str, upstream: str | None = None

@@ -6,6 +6,7 @@ private use. What an emoji is made of stays allowed where it makes one. Pure.
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -13,13 +14,22 @@ from typing import Any
 __all__ = ["found_in", "hidden", "shown"]
 
 _MOST_NAMED = 8
-_CATEGORIES = frozenset({"Cc", "Cf", "Cs", "Co", "Zl", "Zp"})
-_BLANK = frozenset({0x034F, 0x115F, 0x1160, 0x17B4, 0x17B5, 0x2065, 0x2800, 0x3164, 0xFFA0, *range(0xFFF0, 0xFFF9)})
-"""Letters, marks and symbols that show nothing."""
-_SELECTORS = frozenset({*range(0xFE00, 0xFE10), *range(0x180B, 0x1810)})
-_TAGS = range(0xE0000, 0xE1000)
-"""Tags and the supplementary variation selectors, assigned or not."""
-_LINE = frozenset("\n\r\t")
+_MOST_LOOKED_AT = 10_000
+"""A text with more of them is flagged whatever they are."""
+_HIDDEN = re.compile(
+    "["
+    "\x00-\x1f\x7f-\x9f"  # controls
+    "\xad\u0600-\u0605\u061c\u06dd\u070f\u0890\u0891\u08e2\u200b-\u200f\u2060-\u206f\ufeff\ufff9-\ufffb"  # formats
+    "\U000110bd\U000110cd\U00013430-\U0001343f\U0001bca0-\U0001bca3\U0001d173-\U0001d17a"
+    "\u2028-\u202e"  # line and paragraph separators, directions
+    "\u034f\u115f\u1160\u17b4\u17b5\u2800\u3164\uffa0\ufff0-\ufff8"  # letters and symbols that show nothing
+    "\u180b-\u180f\ufe00-\ufe0f\U000e0000-\U000e0fff"  # variation selectors, tags
+    "\ud800-\udfff\ue000-\uf8ff\U000f0000-\U0010ffff"  # half pairs, private use
+    "]"
+)
+"""Written out, so that another version of Unicode changes no verdict."""
+_HIDDEN_OR_FOREIGN = re.compile(f"{_HIDDEN.pattern}|[^\x00-\x7f]")
+_HIDDEN_IN_LINES = re.compile(f"(?![\n\r\t]){_HIDDEN.pattern}")
 _JOINER, _EMOJI_STYLE, _TEXT_STYLE = "\u200d", "\ufe0f", "\ufe0e"
 _SKIN = frozenset(chr(code) for code in range(0x1F3FB, 0x1F400))
 _KEYCAPS = frozenset("0123456789#*")
@@ -29,11 +39,12 @@ def hidden(text: str, *, one_line: bool = False) -> tuple[str, ...]:
     """The distinct hidden characters of a text. `one_line`: also those that end a line or jump in it."""
     if text.isascii() and text.isprintable():
         return ()
-    found = dict.fromkeys(
-        char
-        for at, char in enumerate(text)
-        if _acts(char) and (one_line or char not in _LINE) and not _of_an_emoji(text, at)
-    )
+    found: dict[str, None] = {}
+    for count, match in enumerate((_HIDDEN if one_line else _HIDDEN_IN_LINES).finditer(text)):
+        if count == _MOST_LOOKED_AT or not _of_an_emoji(text, match.start()):
+            found[match[0]] = None
+        if count == _MOST_LOOKED_AT or len(found) > _MOST_NAMED:
+            break
     return tuple(found)
 
 
@@ -44,10 +55,8 @@ def shown(text: str, *, all_foreign: bool = False) -> str:
     """
     if text.isascii() and text.isprintable():
         return text
-    return "".join(
-        _named(char) if (_acts(char) and char != "\n") or (all_foreign and not char.isascii()) else char
-        for char in text
-    )
+    pattern = _HIDDEN_OR_FOREIGN if all_foreign else _HIDDEN
+    return pattern.sub(lambda match: match[0] if match[0] == "\n" else _named(match[0]), text)
 
 
 def found_in(part: Mapping[str, Any]) -> tuple[str, ...]:
@@ -73,11 +82,6 @@ def _texts(value: Any, path: str) -> Iterator[tuple[str, str]]:
             yield from _texts(inside, f"{path}[{index}]")
 
 
-def _acts(char: str) -> bool:
-    code = ord(char)
-    return unicodedata.category(char) in _CATEGORIES or code in _BLANK or code in _SELECTORS or code in _TAGS
-
-
 def _of_an_emoji(text: str, at: int) -> bool:
     """A style selector right after what it styles, or a joiner between two symbols."""
     before, after = text[at - 1 : at], text[at + 1 : at + 2]
@@ -89,7 +93,7 @@ def _of_an_emoji(text: str, at: int) -> bool:
 
 
 def _symbol(char: str) -> bool:
-    return unicodedata.category(char) in {"So", "Sm"} and ord(char) not in _BLANK
+    return unicodedata.category(char) in {"So", "Sm"} and not _HIDDEN.match(char)
 
 
 def _named(char: str) -> str:

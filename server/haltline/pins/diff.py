@@ -18,6 +18,8 @@ __all__ = ["LINES_MAX", "diff"]
 LINES_MAX = 400
 _LINE_MAX_CHARS = 2_000
 _CONTEXT = 2
+_PAIRS_MAX = 250_000
+_LONG_SHOWN = 100
 _MISSING = object()
 
 
@@ -50,9 +52,18 @@ def _same(before: Any, after: Any) -> bool:
 def _both(old: Any, new: Any) -> list[str]:
     before, after = _lines(old), _lines(new)
     alike = [skeleton(line) for line in before] == [skeleton(line) for line in after]
-    found = [*difflib.unified_diff(before, after, n=_CONTEXT, lineterm="")][2:]
-    body = [line for line in found if line[:1] != "@"]
+    body = _compared(before, after)
     return [_clipped(f"  {line[:1]} {shown(line[1:], all_foreign=alike)}".rstrip()) for line in body]
+
+
+def _compared(before: list[str], after: list[str]) -> list[str]:
+    """As `difflib` does, in bounded time: of long texts only what follows the first difference, old and then new."""
+    if len(before) * len(after) <= _PAIRS_MAX:
+        found = [*difflib.unified_diff(before, after, n=_CONTEXT, lineterm="")][2:]
+        return [line for line in found if line[:1] != "@"]
+    same = next((at for at, (old, new) in enumerate(zip(before, after, strict=False)) if old != new), 0)
+    sides = (("-", before[same : same + _LONG_SHOWN]), ("+", after[same : same + _LONG_SHOWN]))
+    return [f"{mark}{line}" for mark, lines in sides for line in lines]
 
 
 def _lines(value: Any) -> list[str]:
