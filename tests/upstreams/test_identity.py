@@ -13,7 +13,7 @@ import pytest
 
 from haltline.upstreams.credentialed import CredentialedUpstream
 from haltline.upstreams.credentials import Credential, Credentials
-from haltline.upstreams.model import Caller, NotSent, OpenApiSource, UpstreamSpec
+from haltline.upstreams.model import NOBODY, Caller, NotSent, OpenApiSource, UpstreamSpec
 from haltline.upstreams.open import open_upstream
 from support.api_documents import document, written_to
 from support.http_api import http_api
@@ -201,6 +201,23 @@ async def test_the_bound_on_calls_holds_for_all_credentials_together() -> None:
         for caller in [*EVERYBODY] * 5:
             tasks.start_soon(ask, upstream, caller)
     assert most == 4
+
+
+@pytest.mark.promise("R32")
+async def test_what_is_told_on_one_credentials_line_reaches_no_others() -> None:
+    upstream = CredentialedUpstream(program(isolation="shared"), credentials(), open_upstream)
+    heard: list[Any] = []
+    upstream.on_told(lambda line, message: heard.append((line, message)) is None)
+    lines = {caller: upstream.line_of(caller, NOBODY) for caller in EVERYBODY}
+    assert len(set(lines.values())) == 3
+    inner = {name: door.upstream for name, door in upstream._doors.items()}
+    inner["agent billing"]._told(("", "", ""), {"method": "notifications/resources/updated"})
+    assert [line for line, _ in heard] == [lines[BILLING]]
+    upstream.quiet(lines[BILLING], "file:///x")
+    async with closing(upstream):
+        await ask(upstream, BOOKING)
+        anonymous = Caller(BOOKING.agent_id, BOOKING.session_id)
+        assert upstream.line_of(anonymous, NOBODY) == lines[BOOKING], "as it called last"
 
 
 @pytest.mark.promise("P9", "R32")

@@ -10,18 +10,31 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import structlog
 
 from haltline.upstreams import faults
 from haltline.upstreams.credentials import Credential, Credentials, given
-from haltline.upstreams.model import Caller, Noted, NotSent, Upstream, UpstreamCall, UpstreamError, UpstreamSpec
+from haltline.upstreams.model import (
+    Caller,
+    Noted,
+    NotSent,
+    Peer,
+    Upstream,
+    UpstreamCall,
+    UpstreamError,
+    UpstreamSpec,
+)
 from haltline.upstreams.places import Places
+from haltline.upstreams.telling import Line, Telling, Told, line_of
 
 __all__ = ["CredentialedUpstream"]
 
 log = structlog.get_logger(__name__)
+_BETWEEN = " | "
+"""In a line, between the credential's name and what the client said of itself."""
 _WAITED_S = 0.01
 """A place that was free at once takes nothing from the call's time."""
 
@@ -46,6 +59,7 @@ class CredentialedUpstream:
         self._doors = {one.name: _Door(open_one(given(spec, one))) for one in credentials.all()}
         self._own = self._doors[credentials.for_listing.name]
         self._places = Places(spec.name, spec.max_concurrent)
+        self._last: dict[str, str] = {}
 
     @property
     def spec(self) -> UpstreamSpec:
@@ -63,6 +77,27 @@ class CredentialedUpstream:
         for door in self._doors.values():
             door.upstream.watch(changed)
 
+    # telling: on which line, and with which credential
+
+    def on_told(self, told: Told) -> None:
+        for name, door in self._doors.items():
+            if isinstance(door.upstream, Telling):
+                door.upstream.on_told(partial(_told_by, name, told))
+
+    def line_of(self, caller: Caller, peer: Peer) -> Line:
+        """Of a caller whose handle is not said, the credential is that of its last call: it subscribed in one."""
+        credential = self._credentials.of(caller)
+        name = credential.name if credential is not None and caller.agent else self._last.get(caller.agent_id, "")
+        agent_id, session_id, introduced = line_of(self._spec.isolation, caller, peer)
+        return (agent_id, session_id, f"{name}{_BETWEEN}{introduced}")
+
+    def quiet(self, line: Line, uri: str) -> None:
+        agent_id, session_id, whole = line
+        name, _, introduced = whole.partition(_BETWEEN)
+        door = self._doors.get(name)
+        if door is not None and isinstance(door.upstream, Telling):
+            door.upstream.quiet((agent_id, session_id, introduced), uri)
+
     async def list_tools(self) -> list[Any]:
         """With the credential for listing. Those that have been called read their own again, for themselves alone."""
         tools = await self._own.upstream.list_tools()
@@ -79,6 +114,7 @@ class CredentialedUpstream:
         credential = self._credentials.of(call.caller)
         if credential is None:
             raise _without(self._spec)
+        self._last[call.caller.agent_id] = credential.name
         began = asyncio.get_running_loop().time()
         async with self._places.held(call.caller.agent_id, began + call.deadline_s):
             door = await self._ready(credential, began + call.deadline_s)
@@ -110,6 +146,11 @@ class CredentialedUpstream:
         except UpstreamError as error:
             raise faults.unreachable(self._spec.name, error.detail or str(error)) from error
         return door
+
+
+def _told_by(name: str, told: Told, line: Line, message: dict[str, Any]) -> bool:
+    agent_id, session_id, introduced = line
+    return told((agent_id, session_id, f"{name}{_BETWEEN}{introduced}"), message)
 
 
 def _without(spec: UpstreamSpec) -> NotSent:
