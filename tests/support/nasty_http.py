@@ -32,6 +32,8 @@ class NastyHttp:
         self.release = asyncio.Event()
         """`held` is answered, the lists go on."""
         self.closed_by_client = asyncio.Event()
+        self.paused: dict[str, dict[str, Any]] = {}
+        """Calls whose stream was closed before its answer, by the id of its last event."""
         self.initialize_gate: asyncio.Event | None = None
         self.tools: list[Any] = [{"name": "good", "inputSchema": {"type": "object"}}]
 
@@ -67,7 +69,7 @@ class NastyHttp:
             self.sessions.discard(headers.get("mcp-session-id", ""))
             return await self._status(writer, 200)
         if line.startswith("GET"):
-            return await self._status(writer, 405)
+            return await self._taken_up(writer, headers.get("last-event-id"))
         if "method" not in message or "id" not in message:
             return await self._status(writer, 202)
         return await self._request(writer, headers, message)
@@ -163,6 +165,36 @@ class NastyHttp:
         await self._event(writer, {"id": 2, "method": "roots/list"})
         await self._event(writer, {"id": message["id"], "result": self.RESULT})
         return await self._end(writer)
+
+    async def _pause(self, writer: Writer, message: dict[str, Any], event_id: str, *, kept: bool) -> bool:
+        await self._stream(writer)
+        await self._chunk(writer, f"id: {event_id}\nretry: 10\ndata: \n\n".encode())
+        await self._event(writer, {"method": "notifications/message", "params": {"level": "info", "data": event_id}})
+        if kept:
+            self.paused[event_id] = message
+        return await self._end(writer)
+
+    async def _taken_up(self, writer: Writer, event_id: str | None) -> bool:
+        message = self.paused.pop(event_id or "", None)
+        if message is None:
+            return await self._status(writer, 405)
+        if event_id == "first":
+            return await self._pause(writer, message, "second", kept=True)
+        if event_id == "forever":
+            return await self._pause(writer, message, "forever", kept=True)
+        await self._stream(writer)
+        await self._event(writer, {"id": message["id"], "result": self.RESULT})
+        return await self._end(writer)
+
+    async def do_paused(self, writer: Writer, message: dict[str, Any]) -> bool:
+        """Closes the stream twice before the answer, and says where it goes on (2025-11-25, transports)."""
+        return await self._pause(writer, message, "first", kept=True)
+
+    async def do_paused_and_gone(self, writer: Writer, message: dict[str, Any]) -> bool:
+        return await self._pause(writer, message, "gone", kept=False)
+
+    async def do_paused_forever(self, writer: Writer, message: dict[str, Any]) -> bool:
+        return await self._pause(writer, message, "forever", kept=True)
 
     async def do_one_by_one(self, writer: Writer, message: dict[str, Any]) -> bool:
         event = b'\xef\xbb\xbf: hello\r\nevent: message\r\ndata: {"jsonrpc":"2.0",\r\ndata: "id":'

@@ -48,3 +48,19 @@ def test_time_grows_with_the_length_only() -> None:
     (event,) = all_of([b"data: ", *[b"x" * 10] * 400_000, b"\n\n"], 10_000_000)
     assert len(event) == 4_000_000
     assert time.monotonic() - began < 3
+
+
+def test_where_a_stream_can_be_taken_up_is_the_id_of_its_last_whole_event() -> None:
+    reader = EventReader(100)
+    assert list(reader.feed(b"id: one\nretry: 250\ndata: \n\n: still here\ndata: x\n\n")) == [b"x"]
+    assert (reader.last_id, reader.retry_ms) == ("one", 250)
+    assert list(reader.feed(b"id: two\ndata: y\n")) == []
+    assert reader.last_id == "one"
+    list(reader.feed(b"\n"))
+    assert reader.last_id == "two"
+
+
+def test_an_id_that_no_header_could_carry_is_passed_over() -> None:
+    reader = EventReader(10_000)
+    list(reader.feed("id: é\nid: a\0b\nretry: soon\ndata: x\n\n".encode() + b"id: " + b"z" * 600 + b"\ndata: y\n\n"))
+    assert (reader.last_id, reader.retry_ms) == (None, None)

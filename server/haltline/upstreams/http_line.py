@@ -14,14 +14,17 @@ import structlog
 
 from haltline.errors import ConfigError
 from haltline.upstreams import faults
-from haltline.upstreams.http_reply import Reply, exchange
+from haltline.upstreams.http_reply import Paused, Reply, exchange
 from haltline.upstreams.http_wire import Address, NoConnection, Pool
-from haltline.upstreams.model import UpstreamError, UpstreamSpec
+from haltline.upstreams.model import NotSent, UpstreamError, UpstreamSpec
 
 __all__ = ["HttpLine"]
 
 log = structlog.get_logger(__name__)
 
+RETRY_S = 1.0
+"""Before a paused stream is taken up again, where the upstream does not say how long; never shorter than the next."""
+RETRY_LEAST_S = 0.05
 TELL_S = 5.0
 """How long a message that expects no answer may take."""
 _OURS = frozenset(
@@ -68,14 +71,45 @@ class HttpLine:
         before_send: Callable[[], None] = lambda: None,
         overdue: tuple[float, Exception],
     ) -> dict[str, Any]:
-        """Raises NotSent, OutcomeUnknown, or what `before_send` raises."""
+        """Raises NotSent, OutcomeUnknown, or what `before_send` raises.
+
+        A stream that ends before its answer, in a session of the handshake era, is taken up where it says (2025-11-25,
+        transports): its upstream closed it so as not to hold a connection meanwhile, or the line broke.
+        """
+        reply.resumable = "Mcp-Session-Id" in headers
         head = {
             "Accept": "application/json, text/event-stream",
             "Content-Type": "application/json",
             "Content-Length": str(len(body)),
             **headers,
         }
-        return await self._exchange(self._request("POST", head, body), reply, before_send, overdue)
+        try:
+            return await self._exchange(self._request("POST", head, body), reply, before_send, overdue)
+        except Paused as paused:
+            return await self._taken_up(headers, reply, paused, overdue)
+
+    async def _taken_up(
+        self, headers: Mapping[str, str], reply: Reply, paused: Paused, overdue: tuple[float, Exception]
+    ) -> dict[str, Any]:
+        """The rest of a stream, in as many parts as it comes. Whatever fails now, the request has left."""
+        loop = asyncio.get_running_loop()
+        while True:
+            wait_s = RETRY_S if paused.retry_ms is None else max(paused.retry_ms / 1000, RETRY_LEAST_S)
+            await asyncio.sleep(max(0.0, min(wait_s, overdue[0] - loop.time())))
+            if loop.time() >= overdue[0]:
+                raise overdue[1]
+            head = {"Accept": "text/event-stream", **headers, "Last-Event-ID": paused.last_id}
+            reply = reply.again()
+            try:
+                return await self._exchange(self._request("GET", head), reply, lambda: None, overdue)
+            except Paused as again:
+                paused = again
+            except NotSent as error:
+                raise faults.lost(self._spec.name, f"{error}: its stream cannot be taken up") from error
+            except UpstreamError as error:
+                if reply.status < 300:
+                    raise
+                raise faults.lost(self._spec.name, f"{error}: its stream cannot be taken up") from error
 
     async def ask(
         self, headers: Mapping[str, str], body: bytes, identifier: int, *, deadline: float | None = None

@@ -15,7 +15,7 @@ from haltline.upstreams.http_wire import Connection, Lost, NoConnection, Pool, R
 from haltline.upstreams.messages import BadMessage, answer_in, read
 from haltline.upstreams.sse import EventReader, EventTooLarge
 
-__all__ = ["Awaited", "Reply", "exchange"]
+__all__ = ["Awaited", "Paused", "Reply", "exchange"]
 
 MAX_MESSAGES = 10_000
 MAX_STREAM_SPARE_BYTES = 1024 * 1024
@@ -38,10 +38,20 @@ class Awaited(Receiver, Protocol[Answer]):
     def fail(self, error: Exception) -> None: ...
 
 
+class Paused(Exception):
+    """The stream ended before its answer, after events that say where it can be taken up again."""
+
+    def __init__(self, last_id: str, retry_ms: int | None) -> None:
+        super().__init__(last_id)
+        self.last_id = last_id
+        self.retry_ms = retry_ms
+
+
 class Reply:
     """The receiver of one answer; `answer` ends with `{"result"}`, `{"error"}` or an UpstreamError.
 
-    For a notification (`request_id` None) any success status ends it, with an empty object.
+    For a notification (`request_id` None) any success status ends it, with an empty object. `resumable`: its stream may
+    end early and be taken up again, then `answer` ends with Paused.
     """
 
     def __init__(
@@ -58,7 +68,16 @@ class Reply:
         self._chunks: list[bytes] = []
         self._size = 0
         self._messages = 0
+        self._last_id: str | None = None
         self.answered = False
+        self.resumable = False
+
+    def again(self) -> Reply:
+        """For the rest of a stream that paused. The bounds hold for all of it together."""
+        rest = Reply(self._name, self._id, self._max, self._on_message)
+        rest.resumable, rest._size, rest._messages = True, self._size, self._messages
+        rest._last_id = self._last_id
+        return rest
 
     def fail(self, error: Exception) -> None:
         if not self.answer.done():
@@ -99,7 +118,7 @@ class Reply:
         if self.answer.done():
             return
         if self._events is not None:
-            self.fail(faults.lost(self._name, "the stream ended without an answer"))
+            self._broke_off(faults.lost(self._name, "the stream ended without an answer"))
             return
         try:
             self._take(read(b"".join(self._chunks)))
@@ -111,7 +130,17 @@ class Reply:
         self.fail(faults.malformed(self._name, "it does not belong to the request"))
 
     def lost(self, error: Exception) -> None:
-        self.fail(faults.lost(self._name, str(error)) if isinstance(error, Lost) else error)
+        if isinstance(error, Lost):
+            self._broke_off(faults.lost(self._name, str(error)))
+        else:
+            self.fail(error)
+
+    def _broke_off(self, error: Exception) -> None:
+        if self._events is not None:
+            self._last_id = self._events.last_id or self._last_id
+        if self.resumable and self._events is not None and self._last_id is not None:
+            error = Paused(self._last_id, self._events.retry_ms)
+        self.fail(error)
 
     def _overflow(self) -> None:
         if self.status >= 300:

@@ -1,6 +1,7 @@
 """Reading a stream of server-sent events as it arrives, in time linear to its length and with each event bounded.
 
-Follows the WHATWG event stream format as far as MCP needs it: the data of `message` events. Knows no JSON.
+Follows the WHATWG event stream format as far as MCP needs it: the data of `message` events, and where the stream can be
+taken up again. Knows no JSON.
 """
 
 from __future__ import annotations
@@ -10,6 +11,8 @@ from collections.abc import Iterator
 __all__ = ["EventReader", "EventTooLarge"]
 
 _BOM = b"\xef\xbb\xbf"
+_ID_MAX = 512
+_RETRY_DIGITS = 9
 
 
 class EventTooLarge(ValueError):
@@ -27,6 +30,10 @@ class EventReader:
         self._kind = b""
         self._after_cr = False
         self._first = True
+        self._id: str | None = None
+        self.last_id: str | None = None
+        """Of the last event, or of one before it: what comes after that one is still to come."""
+        self.retry_ms: int | None = None
 
     def feed(self, chunk: bytes) -> Iterator[bytes]:
         """Raises EventTooLarge."""
@@ -72,9 +79,14 @@ class EventReader:
             self._data.append(value)
         elif name == b"event":
             self._kind = value
+        elif name == b"id" and len(value) <= _ID_MAX and value.isascii() and value.decode("ascii").isprintable():
+            self._id = value.decode("ascii")
+        elif name == b"retry" and value.isdigit() and len(value) <= _RETRY_DIGITS:
+            self.retry_ms = int(value)
         return None
 
     def _end(self) -> bytes | None:
         data, kind = b"\n".join(self._data), self._kind
         self._data, self._kind, self._size = [], b"", 0
+        self.last_id = self._id
         return data if data and kind in {b"", b"message"} else None
