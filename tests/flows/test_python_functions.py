@@ -224,7 +224,8 @@ async def test_serve_offers_functions_and_ends_though_one_of_them_never_does(tmp
 
 def readme() -> tuple[str, str]:
     """The example's file and its lines of haltline.yaml."""
-    section = README.read_text(encoding="utf-8").split("### Python functions as tools", 1)[1].split("\n## ", 1)[0]
+    section = README.read_text(encoding="utf-8").split("### Python functions as tools", 1)[1]
+    section = re.split(r"\n##+ ", section, maxsplit=1)[0]
     (python,) = re.findall(r"```python\n(.*?)```", section, re.DOTALL)
     (yaml,) = re.findall(r"```yaml\n(.*?)```", section, re.DOTALL)
     return python, yaml
