@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from haltline.errors import ConfigError
@@ -51,6 +53,13 @@ def test_everything_that_can_be_said_of_an_api(load, tmp_path):
     )
     assert (spec.headers, spec.timeout_s, spec.kind) == ({"Authorization": "Bearer t"}, 20, "openapi")
     assert isinstance(open_upstream(spec), OpenApiUpstream)
+
+
+def test_the_readme_s_example_is_one(tmp_path):
+    section = (Path(__file__).parents[2] / "README.md").read_text("utf-8").split("### HTTP APIs as tools", 1)[1]
+    (tmp_path / "haltline.yaml").write_text(section.split("```yaml\n", 1)[1].split("```", 1)[0], "utf-8")
+    [spec] = load_settings(tmp_path / "haltline.yaml", environ={"CRM_TOKEN": "t"}).upstreams
+    assert (spec.name, spec.kind, spec.headers) == ("crm", "openapi", {"Authorization": "Bearer t"})
 
 
 def test_a_document_may_be_at_an_address(load):
