@@ -142,6 +142,7 @@ def _details(table: Table) -> Iterator[str]:
     for revision, one, behind in _differing(table):
         yield f"{revision} {one.name}{' (not required)' if one.unscored else ''}: {_told(one)} / {_told(behind)}"
         yield from (f"    {complaint}" for complaint in (behind.complaints if behind else ()))
+        yield from (f"    not passed: {name}" for name in one.asked if behind is None or name not in behind.asked)
     yield ""
 
 

@@ -33,6 +33,8 @@ class Scenario:
     failed: int
     unscored: str
     complaints: tuple[str, ...]
+    asked: tuple[str, ...]
+    """Its checks by name."""
 
 
 def node_of(tools: Path) -> str | None:
@@ -83,7 +85,7 @@ def run_suite(tools: Path, port: int, revision: str) -> list[Scenario]:
                 int(passed) + int(failed),
                 int(failed),
                 unscored.get(name, ""),
-                tuple(_complaints(Path(scratch), name)),
+                *_checks(Path(scratch), name),
             )
             for mark, name, passed, failed in _SUMMARY.findall(summary)
         ]
@@ -92,14 +94,15 @@ def run_suite(tools: Path, port: int, revision: str) -> list[Scenario]:
     return found
 
 
-def _complaints(scratch: Path, name: str) -> list[str]:
-    """The message of each check that failed."""
+def _checks(scratch: Path, name: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The message of each check that failed, and the name of each that was made."""
     for folder in scratch.iterdir():
         if re.fullmatch(rf"server-{re.escape(name)}-\d{{4}}-.*", folder.name):
             checks = json.loads((folder / "checks.json").read_text(encoding="utf-8"))
-            return [
+            complaints = tuple(
                 f"{check['name']}: {' '.join(str(check.get('errorMessage', '')).split())[:400]}"
                 for check in checks
                 if check["status"] == "FAILURE"
-            ]
-    return []
+            )
+            return complaints, tuple(str(check["name"]) for check in checks if check["status"] == "SUCCESS")
+    return (), ()
