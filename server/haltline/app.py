@@ -48,6 +48,7 @@ from haltline.upstreams.catalog import Catalog
 from haltline.upstreams.open import open_all, tool_defaults
 from haltline.wire.endpoint import Endpoint
 from haltline.wire.guard import Guard
+from haltline.wire.headers import warm_up
 from haltline.wire.sessions import SessionIds
 from haltline_client.version import __version__
 
@@ -178,7 +179,10 @@ class App:
     # running
 
     async def run(
-        self, sockets: dict[str, socket.socket], told: AsyncIterator[signal.Signals], on_ready: Callable[[Started], None]
+        self,
+        sockets: dict[str, socket.socket],
+        told: AsyncIterator[signal.Signals],
+        on_ready: Callable[[Started], None],
     ) -> None:
         token = await first_operators(self._parts.writer, self._parts.identity, self._parts.audit, self._folder)
         await self._record_start()
@@ -190,6 +194,7 @@ class App:
                 tasks.start_soon(server.serve, [sockets[key]])
             self._write_endpoints(urls)
             on_ready(Started(urls["agents"] + "/mcp", urls["control"], token, self._health.problem))
+            tasks.start_soon(anyio.to_thread.run_sync, warm_up)
             await self._until(told)
             await self._drain()
             for server in servers.values():

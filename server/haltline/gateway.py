@@ -8,8 +8,6 @@ from __future__ import annotations
 from collections import OrderedDict
 from typing import TYPE_CHECKING, Any
 
-from mcp.shared.inbound import find_invalid_x_mcp_header, x_mcp_header_map
-
 from haltline.brokered import Brokered, for_era, peer_of
 from haltline.calls.admission import Dead
 from haltline.calls.call import NoSuchTool
@@ -20,6 +18,7 @@ from haltline.quarantine import served
 from haltline.upstreams.model import Caller
 from haltline.upstreams.offers import LISTINGS, Offers
 from haltline.wire import messages
+from haltline.wire.headers import mirrored
 from haltline.wire.messages import Unauthorized
 
 if TYPE_CHECKING:
@@ -63,6 +62,9 @@ class Gateway:
         self._attempts = attempts
         self._offers = Offers(parts.catalog)
         self._streams = Streams(parts, broker, doorman, self._offers, self._turned_away)
+        parts.catalog.on_unchanged(lambda: self._streams.lists_changed("tools"))
+        self._mirrored: dict[str, bool] = {}
+        """By digest: whether a tool's arguments travel in headers too."""
         self._lists: OrderedDict[tuple[Any, ...], list[dict[str, Any]]] = OrderedDict()
         self._handlers: dict[str, Callable[[Exchange], Awaitable[Answer | Unauthorized | None]]] = {
             "tools/list": self._list,
@@ -96,10 +98,12 @@ class Gateway:
 
     def input_schema(self, tool: str) -> Any:
         found = self._parts.catalog.tool(tool)
-        schema = None if found is None else found.input_schema
-        if schema is None or find_invalid_x_mcp_header(schema) is not None or not x_mcp_header_map(schema):
+        if found is None or found.input_schema is None:
             return None
-        return schema
+        known = self._mirrored.get(found.digest)
+        if known is None:
+            known = self._mirrored[found.digest] = mirrored(found.input_schema)
+        return found.input_schema if known else None
 
     # requests that go to an upstream
 
@@ -229,6 +233,7 @@ class Gateway:
     def forget_lists(self) -> None:
         """The catalogue, what of it is approved, or the policy changed: those who listen are told."""
         self._lists.clear()
+        self._mirrored.clear()
         self._streams.lists_changed("tools")
 
     def forget_grants(self) -> None:

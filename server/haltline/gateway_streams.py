@@ -11,7 +11,6 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import anyio
-from mcp.shared.subscriptions import SUBSCRIPTION_ID_META_KEY
 
 from haltline.brokered import Brokered, peer_of
 from haltline.calls.admission import AGENT_CLASSES, Dead
@@ -24,6 +23,7 @@ from haltline.policy.model import Principal, Reason
 from haltline.upstreams.model import Caller, Peer
 from haltline.upstreams.telling import SUBSCRIBE, Telling
 from haltline.wire import messages
+from haltline.wire.eras import SUBSCRIPTION_ID
 from haltline.wire.standing import PING_S, NoStream, until_gone
 
 if TYPE_CHECKING:
@@ -186,7 +186,7 @@ class Streams:
         self, exchange: Exchange, stream: Stream, kinds: frozenset[str], uris: Sequence[str]
     ) -> Answer | None:
         offered = self._offers.capabilities()
-        meta = {SUBSCRIPTION_ID_META_KEY: exchange.id}
+        meta = {SUBSCRIPTION_ID: exchange.id}
         hearer = Hearer(frozenset(kind for kind in kinds if _carried(kind, offered)), meta)
         try:
             hearer.hold(stream)

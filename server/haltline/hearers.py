@@ -12,9 +12,8 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from mcp.shared.subscriptions import SUBSCRIPTION_ID_META_KEY
-
 from haltline.upstreams.telling import UPDATED, Line, Telling
+from haltline.wire.eras import SUBSCRIPTION_ID
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -92,7 +91,7 @@ class Hearer:
         """With the id of this subscription, not of the one with the upstream."""
         kept = dict(params) if isinstance(params, dict) else {}
         theirs = kept.pop("_meta", None)
-        meta = {key: value for key, value in theirs.items() if key != SUBSCRIPTION_ID_META_KEY} if theirs else {}
+        meta = {key: value for key, value in theirs.items() if key != SUBSCRIPTION_ID} if theirs else {}
         meta |= self._meta or {}
         return {**kept, "_meta": meta} if meta else kept
 

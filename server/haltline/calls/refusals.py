@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Literal
 
-from mcp_types.jsonrpc import INVALID_PARAMS
+from haltline.wire.eras import INVALID_PARAMS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -11,19 +11,12 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import anyio
 import structlog
-from mcp.shared.inbound import (
-    InboundLadderRejection,
-    classify_inbound_request,
-    find_duplicated_routing_header,
-    validate_mcp_param_headers,
-)
-from mcp_types import PROTOCOL_VERSION_META_KEY, SERVER_INFO_META_KEY
-from mcp_types.jsonrpc import HEADER_MISMATCH
-from mcp_types.version import HANDSHAKE_PROTOCOL_VERSIONS, LATEST_HANDSHAKE_VERSION, MODERN_PROTOCOL_VERSIONS
 
 from haltline.wire import messages, strict_json
 from haltline.wire.conversations import Conversations
+from haltline.wire.eras import HANDSHAKE_VERSIONS, LATEST_HANDSHAKE, MODERN_VERSIONS, PROTOCOL_VERSION, SERVER_INFO
 from haltline.wire.exchange import Exchange
+from haltline.wire.headers import Mismatch, mismatch, mismatch_of_arguments
 from haltline.wire.http import JSON, BadRequest, Receive, Scope, Send, accepts, fold, read_body, send_reply
 from haltline.wire.messages import Answer, Message, Unauthorized
 from haltline.wire.reply import Reply
@@ -37,7 +30,7 @@ __all__ = ["MAX_BODY_BYTES", "Endpoint", "Exchange", "Face"]
 MAX_BODY_BYTES = 4 * 1024 * 1024
 _SHORT = frozenset({"initialize", "server/discover", "ping", "tools/list", "logging/setLevel"})
 """Answered at once by the broker itself: no notification, no question and no cancelling in between."""
-VERSIONS = (*MODERN_PROTOCOL_VERSIONS, *reversed(HANDSHAKE_PROTOCOL_VERSIONS))
+VERSIONS = (*MODERN_VERSIONS, *reversed(HANDSHAKE_VERSIONS))
 log = structlog.get_logger(__name__)
 
 
@@ -155,34 +148,26 @@ class Endpoint:
 
     # checks before anything is decided
 
-    def _modern_rejection(self, scope: Scope, exchange: Exchange) -> InboundLadderRejection | None:
+    def _modern_rejection(self, scope: Scope, exchange: Exchange) -> Mismatch | None:
         lines = ((name.decode("latin-1"), value.decode("latin-1")) for name, value in scope["headers"])
-        duplicated = find_duplicated_routing_header(lines)
-        if duplicated is not None:
-            return InboundLadderRejection(HEADER_MISMATCH, f"{duplicated} header appears more than once")
         body = {"method": exchange.method, "params": exchange.params}
-        verdict = classify_inbound_request(body, headers=exchange.headers)
-        if isinstance(verdict, InboundLadderRejection):
-            return verdict
-        return self._mirrored_arguments(exchange)
+        return mismatch(lines, exchange.headers, body) or self._mirrored_arguments(exchange)
 
-    def _mirrored_arguments(self, exchange: Exchange) -> InboundLadderRejection | None:
+    def _mirrored_arguments(self, exchange: Exchange) -> Mismatch | None:
         """`Mcp-Param-*` headers must say what the body says: something in front may have routed on them."""
         name, arguments = exchange.params.get("name"), exchange.params.get("arguments") or {}
         if exchange.method != "tools/call" or not isinstance(name, str) or not isinstance(arguments, dict):
             return None
         schema = self._face.input_schema(name)
-        return None if schema is None else validate_mcp_param_headers(schema, arguments, exchange.headers)
+        return None if schema is None else mismatch_of_arguments(schema, arguments, exchange.headers)
 
     @staticmethod
-    def _handshake_rejection(exchange: Exchange) -> InboundLadderRejection | None:
+    def _handshake_rejection(exchange: Exchange) -> Mismatch | None:
         version = exchange.headers.get("mcp-protocol-version")
-        if version is None or version in HANDSHAKE_PROTOCOL_VERSIONS:
+        if version is None or version in HANDSHAKE_VERSIONS:
             return None
         known = ", ".join(VERSIONS)
-        return InboundLadderRejection(
-            messages.INVALID_REQUEST, f"MCP-Protocol-Version {version[:40]} is not one of {known}"
-        )
+        return Mismatch(messages.INVALID_REQUEST, f"MCP-Protocol-Version {version[:40]} is not one of {known}")
 
     def _session_known(self, exchange: Exchange) -> bool:
         if exchange.method == "initialize":
@@ -260,7 +245,7 @@ class Endpoint:
         self._conversations.of(session_id).introduce(exchange.params)
         exchange.reply.headers.append((b"mcp-session-id", session_id.encode()))
         return {
-            "protocolVersion": asked if asked in HANDSHAKE_PROTOCOL_VERSIONS else LATEST_HANDSHAKE_VERSION,
+            "protocolVersion": asked if asked in HANDSHAKE_VERSIONS else LATEST_HANDSHAKE,
             "capabilities": self._face.capabilities,
             "serverInfo": self._server_info(),
             "instructions": self._face.instructions,
@@ -274,7 +259,7 @@ class Endpoint:
             "instructions": self._face.instructions,
             "ttlMs": 0,
             "cacheScope": "private",
-            "_meta": {SERVER_INFO_META_KEY: self._server_info()},
+            "_meta": {SERVER_INFO: self._server_info()},
         }
 
     def _server_info(self) -> dict[str, str]:
@@ -310,10 +295,10 @@ def bearer(headers: dict[str, str]) -> str | None:
 
 
 def _is_modern(headers: dict[str, str], message: Message) -> bool:
-    if headers.get("mcp-protocol-version") in MODERN_PROTOCOL_VERSIONS:
+    if headers.get("mcp-protocol-version") in MODERN_VERSIONS:
         return True
     meta = message.params.get("_meta")
-    return isinstance(meta, dict) and PROTOCOL_VERSION_META_KEY in meta
+    return isinstance(meta, dict) and PROTOCOL_VERSION in meta
 
 
 async def _send_error(send: Send, status: int, code: int, text: str) -> None:

@@ -5,11 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from mcp.shared.subscriptions import LISTEN_STREAM_METHODS
-from mcp_types import CLIENT_CAPABILITIES_META_KEY, CLIENT_INFO_META_KEY
-
 from haltline.wire import messages
 from haltline.wire.conversations import Question
+from haltline.wire.eras import CLIENT_CAPABILITIES, CLIENT_INFO, LISTEN_STREAM_METHODS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -56,13 +54,13 @@ class Exchange:
     def capabilities(self) -> Mapping[str, Any]:
         """What its client said it can do."""
         if self.modern:
-            return _mapping(self._meta.get(CLIENT_CAPABILITIES_META_KEY)) or {}
+            return _mapping(self._meta.get(CLIENT_CAPABILITIES)) or {}
         return {} if self.conversation is None else self.conversation.capabilities
 
     @property
     def client_info(self) -> Mapping[str, Any] | None:
         if self.modern:
-            return _mapping(self._meta.get(CLIENT_INFO_META_KEY))
+            return _mapping(self._meta.get(CLIENT_INFO))
         return None if self.conversation is None else self.conversation.info
 
     @property

@@ -8,8 +8,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from mcp.shared.inbound import ERROR_CODE_HTTP_STATUS
-from mcp_types.jsonrpc import INTERNAL_ERROR, INVALID_PARAMS, INVALID_REQUEST, METHOD_NOT_FOUND, PARSE_ERROR
+from haltline.wire.eras import (
+    HTTP_STATUS,
+    INTERNAL_ERROR,
+    INVALID_PARAMS,
+    INVALID_REQUEST,
+    METHOD_NOT_FOUND,
+    PARSE_ERROR,
+)
 
 __all__ = [
     "INTERNAL_ERROR",
@@ -62,7 +68,7 @@ def http_status(answer: Answer) -> int:
     """The HTTP status that goes with an answer at 2026-07-28; before it an answer is always 200."""
     error = answer.get("error")
     code = error.get("code") if isinstance(error, dict) else None
-    return ERROR_CODE_HTTP_STATUS.get(code, 200) if isinstance(code, int) else 200
+    return HTTP_STATUS.get(code, 200) if isinstance(code, int) else 200
 
 
 def read(value: Any) -> Message | str:

@@ -26,7 +26,7 @@ __all__ = ["NoStream", "Standing", "StandingFace", "StandingRequest", "serve_sta
 
 PING_S = 15.0
 WAITING_MAX = 256
-WAITING_MAX_BYTES = 1024 * 1024
+WAITING_MAX_BYTES = 256 * 1024
 CLOSE_S = 0.5
 """How long the end of a stream may wait for a reader that does not read; then the connection is dropped."""
 _PING = b": ping\n\n"
