@@ -29,6 +29,8 @@ __all__ = ["Outcome", "interrupted", "send"]
 DEADLINE_S = 60.0
 """Where no decision names one."""
 ROUNDS_MAX = 10
+_PASSING = frozenset({"upstream.unreachable", "upstream.busy", "upstream.starting_failed"})
+"""What kept a call from being sent, and may be over soon."""
 log = structlog.get_logger(__name__)
 _LASTING = frozenset({"upstream.no_credential"})
 """Why nothing was sent, where trying again changes nothing."""
