@@ -1,5 +1,5 @@
 """Upstreams that misbehave, over stdio, event streams and JSON: each call ends clearly, in bounded time and memory, with an
-outcome in the ledger, and those who call something else meanwhile do not notice (issue: bounded transports; R7, R10)."""
+outcome in the ledger, and those who call something else meanwhile do not notice (R7, R10)."""
 
 from __future__ import annotations
 
