@@ -15,7 +15,7 @@ import pytest
 from mcp import Client, MCPError
 from mcp.client.streamable_http import streamable_http_client
 from mcp.client.subscriptions import ResourceUpdated, ToolsListChanged
-from mcp_types import ResourceUpdatedNotification, ToolListChangedNotification
+from mcp_types import PromptListChangedNotification, ResourceUpdatedNotification, ToolListChangedNotification
 
 from haltline.calls.attempts import Attempts
 from haltline.gateway import Gateway
@@ -214,7 +214,7 @@ async def test_whoever_listens_is_told_when_the_tools_have_changed(s):
         async with other.listen(tools_list_changed=True) as changes:
             before = len((await one.list_tools()).tools)
             await one.call_tool("telling__grow", {})
-            await s.w.parts.catalog.refresh("telling")
+            await heard.until(lambda: heard.of(PromptListChangedNotification))
             if s.kind == "stdio":  # it grew in the agent's own process
                 s.gateway.forget_lists()
             await heard.until(lambda: heard.of(ToolListChangedNotification))
@@ -222,6 +222,15 @@ async def test_whoever_listens_is_told_when_the_tools_have_changed(s):
                 assert await anext(changes) == ToolsListChanged()
             if s.kind != "stdio":
                 assert len((await one.list_tools()).tools) == before + 1
+
+
+@pytest.mark.promise("P11")
+async def test_an_upstream_that_says_that_its_tools_changed_is_believed_though_the_list_reads_as_before(s):
+    async with s.client(await s.token("a"), "legacy") as one, s.client(await s.token("b")) as other:
+        async with other.listen(tools_list_changed=True) as changes:
+            await one.call_tool("telling__announce", {})
+            with anyio.fail_after(HEAR_S):
+                assert await anext(changes) == ToolsListChanged()
 
 
 @pytest.mark.promise("P6", "R25")
@@ -296,3 +305,45 @@ async def test_streams_are_no_running_calls_and_end_in_good_order_when_the_broke
         with pytest.raises(MCPError, match=r"broker.stopping"):
             async with client.listen(tools_list_changed=True):
                 pass
+
+
+@pytest.mark.promise("P3", "R24")
+async def test_the_stream_of_an_agent_s_own_credential_ends_with_the_session_that_its_call_opened(s):
+    heard = Heard()
+    agent = await s.w.agent("a", "all")
+    token = await s.w.run(lambda tx: s.w.parts.identity.issue_agent_credential(tx, agent))
+    async with s.client(token, "legacy", heard) as client:
+        await client.subscribe_resource(ONE)
+        (opened,) = await s.w.run(
+            lambda tx: s.w.parts.identity.sessions(tx, agent_id=agent.id, all_states=False, most=9)
+        )
+        (hearer,) = s.gateway._streams._hearers._listening
+        stream = hearer.stream
+        s.w.parts.calls.stop(session_ids=[opened.id], reason=Reason("session.revoked", "revoked"))
+        assert stream.stopped is not None
+        assert stream.session_id == opened.id
+
+
+@pytest.mark.promise("P6")
+async def test_what_is_no_subscription_is_said_to_be_none(s):
+    token = await s.token("a")
+    meta = {"io.modelcontextprotocol/protocolVersion": "2026-07-28", "io.modelcontextprotocol/clientCapabilities": {}}
+    headers = {
+        "Authorization": f"Bearer {token}",
+        "Accept": "application/json, text/event-stream",
+        "MCP-Protocol-Version": "2026-07-28",
+        "Mcp-Method": "subscriptions/listen",
+    }
+    wrong = [
+        None,
+        {"resourceSubscriptions": "note://one"},
+        {"resourceSubscriptions": [1]},
+        {"resourceSubscriptions": ["a"] * 999},
+    ]
+    async with httpx2.AsyncClient(headers=headers) as http:
+        for asked in wrong:
+            params = {"notifications": asked, "_meta": meta}
+            message = {"jsonrpc": "2.0", "id": 1, "method": "subscriptions/listen", "params": params}
+            answer = (await http.post(s.url, json=message)).json()
+            assert answer["error"]["code"] == -32602, asked
+    assert s.w.parts.calls.streams.count_of("any") == 0

@@ -9,10 +9,12 @@ from __future__ import annotations
 import socket
 import sys
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 import anyio
 import uvicorn
+from mcp.server.lowlevel.server import NotificationOptions
 from mcp.server.mcpserver import Context, MCPServer
 from mcp_types import EmptyResult, SubscribeRequestParams, UnsubscribeRequestParams
 
@@ -73,6 +75,14 @@ async def grow(ctx: Context) -> str:
     return "grown"
 
 
+@server.tool()
+async def announce(ctx: Context) -> str:
+    """Says that tools changed although they did not."""
+    await ctx.notify_tools_changed()
+    await ctx.session.send_tool_list_changed()
+    return "announced"
+
+
 async def subscribe(ctx: Any, params: SubscribeRequestParams) -> EmptyResult:
     sessions = subscribed.setdefault(str(params.uri), [])
     if ctx.session not in sessions:
@@ -90,6 +100,8 @@ def main() -> None:
     low = server._lowlevel_server
     low.add_request_handler("resources/subscribe", SubscribeRequestParams, subscribe)
     low.add_request_handler("resources/unsubscribe", UnsubscribeRequestParams, unsubscribe)
+    announced = NotificationOptions(prompts_changed=True, resources_changed=True, tools_changed=True)
+    low.create_initialization_options = partial(low.create_initialization_options, announced)  # type: ignore[method-assign]
     if sys.argv[1] == "stdio":
         server.run("stdio")
         return

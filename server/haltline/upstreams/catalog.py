@@ -99,6 +99,7 @@ class Catalog:
         self._tools: tuple[Tool, ...] = ()
         self._clashes: dict[str, list[str]] = {}
         self._listeners: list[Callable[[], None]] = []
+        self._unchanged: list[Callable[[], None]] = []
         self._review: Review = _no_review
 
     def reviewed_by(self, review: Review) -> None:
@@ -159,6 +160,10 @@ class Catalog:
         """Called after `tools()` changed."""
         self._listeners.append(listener)
 
+    def on_unchanged(self, listener: Callable[[], None]) -> None:
+        """Called where an upstream said that its list changed and it reads as before: what it meant may show elsewhere."""
+        self._unchanged.append(listener)
+
     async def forget(self, caller: Caller, *, session_only: bool) -> None:
         """Tear down what exists for this caller alone, everywhere, within a second."""
         with anyio.move_on_after(FORGET_S, shield=True):
@@ -172,17 +177,23 @@ class Catalog:
                 tasks.start_soon(self._close_one, entry)
 
     async def _keep(self, entry: _Entry) -> None:
+        said = False
         while True:
             entry.stale = anyio.Event()
+            before = entry.tools
             try:
                 await self._read(entry)
             except UpstreamError:
                 wait_s = min(FIRST_BACK_OFF_S * 2 ** min(entry.failures - 1, 20), LONGEST_BACK_OFF_S)
                 await anyio.sleep(wait_s)
                 continue
+            if said and entry.tools is before:
+                for listener in self._unchanged:
+                    listener()
             await anyio.sleep(PAUSE_S)
-            with anyio.move_on_after(RELIST_S):
+            with anyio.move_on_after(RELIST_S) as silent:
                 await entry.stale.wait()
+            said = not silent.cancelled_caught
 
     async def _read(self, entry: _Entry) -> None:
         name = entry.upstream.spec.name

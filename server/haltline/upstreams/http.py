@@ -67,7 +67,7 @@ class HttpUpstream:
         """It refused a handshake although it speaks the newer era."""
         self._probing = asyncio.Lock()
         self._ids = count(1)
-        self._ears = Ears(spec, self._line, self._handshakes, self._ids)
+        self._ears = Ears(spec, self._line, self._handshakes, self._ids, self._tell_changed)
         self._background: set[asyncio.Task[None]] = set()
         self._changed: Callable[[], None] = lambda: None
         self._watching: asyncio.Task[None] | None = None
@@ -145,9 +145,12 @@ class HttpUpstream:
     async def _carry(self, speaker: Speaker, call: UpstreamCall, deadline: float) -> dict[str, Any] | None:
         """One attempt. What subscribes to a resource, or no longer does, concerns those who listen too."""
         send = partial(self._send, speaker, call, deadline)
-        if call.method not in SUBSCRIBING:
-            return await send()
-        return await self._ears.carry(self.line_of(call.caller, call.peer), speaker, call, deadline, send)
+        line = self.line_of(call.caller, call.peer)
+        if call.method in SUBSCRIBING:
+            return await self._ears.carry(line, speaker, call, deadline, send)
+        if isinstance(speaker, Handshake):
+            self._ears.overhear(line, call.peer, speaker)
+        return await send()
 
     async def _send(self, speaker: Speaker, call: UpstreamCall, deadline: float) -> dict[str, Any] | None:
         """One attempt. None: the upstream does not know the session, so it did not run."""

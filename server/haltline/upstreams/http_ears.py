@@ -20,8 +20,8 @@ from haltline.upstreams.http_eras import Handshake, Modern, Speaker
 from haltline.upstreams.http_handshake import Handshakes
 from haltline.upstreams.http_line import HttpLine
 from haltline.upstreams.http_reply import Reply
-from haltline.upstreams.isolation import for_caller_alone
-from haltline.upstreams.messages import reply_to
+from haltline.upstreams.isolation import OWN, for_caller_alone
+from haltline.upstreams.messages import LIST_CHANGED, reply_to
 from haltline.upstreams.model import Caller, Peer, UpstreamCall, UpstreamError, UpstreamSpec
 from haltline.upstreams.telling import CHANGES, SUBSCRIBE, UNSUBSCRIBE, Line, Told, honours, unheard, updated
 
@@ -48,17 +48,29 @@ class _Ear:
     line: Line
     peer: Peer
     session: Handshake
+    lists: bool
+    """Also while no resource is subscribed to: the upstream tells when its lists change."""
     uris: set[str] = field(default_factory=set)
     ready: asyncio.Event = field(default_factory=asyncio.Event)
     task: asyncio.Task[None] | None = None
 
 
 class Ears:
-    def __init__(self, spec: UpstreamSpec, line: HttpLine, handshakes: Handshakes, ids: Iterator[int]) -> None:
+    """`changed` is called when an upstream tells in an agent's own session that its tools changed."""
+
+    def __init__(
+        self,
+        spec: UpstreamSpec,
+        line: HttpLine,
+        handshakes: Handshakes,
+        ids: Iterator[int],
+        changed: Callable[[], None],
+    ) -> None:
         self._spec = spec
         self._http = line
         self._handshakes = handshakes
         self._ids = ids
+        self._changed = changed
         self._ears: dict[Line, _Ear] = {}
         self._streams: dict[tuple[Line, str], asyncio.Task[None]] = {}
         self._answers: set[asyncio.Task[None]] = set()
@@ -108,16 +120,33 @@ class Ears:
 
     # the handshake era
 
+    def overhear(self, line: Line, peer: Peer, session: Handshake) -> None:
+        """Listen to an agent's session for changes of lists, where the upstream offers to tell them."""
+        if not self._tells_lists or line == (*OWN, ""):  # the broker's own is listened to anyway
+            return
+        ear = self._ears.get(line)
+        if ear is None or ear.session is not session:
+            self._start(line, peer, session)
+
+    @property
+    def _tells_lists(self) -> bool:
+        offered = self._handshakes.capabilities.values()
+        return any(isinstance(one, dict) and one.get("listChanged") is True for one in offered)
+
     async def _attend(self, line: Line, peer: Peer, session: Handshake) -> None:
         """Listen to this session. Returns once its stream is open, or when it seems not to open."""
         ear = self._ears.get(line)
         if ear is None or ear.session is not session or (ear.task is not None and ear.task.done()):
-            known = self._drop(line)
-            ear = self._ears[line] = _Ear(line, peer, session)
-            ear.task = asyncio.create_task(self._keep(ear, known))
+            ear = self._start(line, peer, session)
         with suppress(TimeoutError):
             async with asyncio.timeout(OPEN_S):
                 await ear.ready.wait()
+
+    def _start(self, line: Line, peer: Peer, session: Handshake) -> _Ear:
+        known = self._drop(line)
+        ear = self._ears[line] = _Ear(line, peer, session, self._tells_lists)
+        ear.task = asyncio.create_task(self._keep(ear, known))
+        return ear
 
     def _subscribed(self, line: Line, uri: str) -> None:
         ear = self._ears.get(line)
@@ -128,7 +157,7 @@ class Ears:
         ear = self._ears.get(line)
         if ear is not None:
             ear.uris.discard(uri)
-            if not ear.uris:
+            if not ear.uris and not ear.lists:
                 self._drop(line)
 
     def _drop(self, line: Line) -> set[str]:
@@ -149,6 +178,8 @@ class Ears:
             ear.ready.set()
             if status == 404:
                 self._handshakes.lost(ear.session)
+                if not ear.uris:
+                    return
             elif 400 <= status < 500:
                 return
             long = asyncio.get_running_loop().time() - begun > LONGEST_PAUSE_S
@@ -162,6 +193,8 @@ class Ears:
         def hear(message: dict[str, Any]) -> None:
             if message["method"] in CHANGES:
                 self.told(ear.line, message)
+            elif message["method"] == LIST_CHANGED:
+                self._changed()
             elif "id" in message:  # asked of nobody's call: there is no one to answer it
                 self._later(self._http.tell(ear.session.headers, reply_to(message)))
 
