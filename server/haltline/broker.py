@@ -110,8 +110,14 @@ class Broker:
             decision = self._unlisted(who, policy, request.tool)
         else:
             facts = gather(tx, self._parts, who, policy)
-            free = request.method != "tools/call"  # unless priced (R25)
-            asked = ToolCall(tool.name, tool.upstream, request.arguments, tool.input_schema, free)
+            asked = ToolCall(
+                tool.name,
+                tool.upstream,
+                request.arguments,
+                tool.input_schema,
+                free=request.method != "tools/call",  # unless priced (R25)
+                follows=request.method.startswith("tasks/"),
+            )
             decision = _decided(lambda: policy.decide(asked, who, facts, tx.now_us))
             if request.method == "tools/call":
                 decision = self._as_pinned(tx, tool, decision)

@@ -13,6 +13,7 @@ from haltline.calls.admission import Dead
 from haltline.calls.call import NoSuchTool
 from haltline.calls.refusals import as_error
 from haltline.gateway_streams import Streams
+from haltline.gateway_tasks import TASK_METHODS, TaskMaking, Tasks
 from haltline.identity import Unknown
 from haltline.quarantine import served
 from haltline.upstreams.model import Caller
@@ -61,6 +62,7 @@ class Gateway:
         self._doorman = doorman
         self._attempts = attempts
         self._offers = Offers(parts.catalog)
+        self._tasks = Tasks()
         self._streams = Streams(parts, broker, doorman, self._offers, self._turned_away)
         parts.catalog.on_unchanged(lambda: self._streams.lists_changed("tools"))
         self._mirrored: dict[str, bool] = {}
@@ -75,6 +77,7 @@ class Gateway:
             "resources/unsubscribe": self._subscribe,
             "subscriptions/listen": self._streams.listen,
             "completion/complete": self._complete,
+            **dict.fromkeys(TASK_METHODS, self._use_task),
             "logging/setLevel": self._set_level,
             **dict.fromkeys(LISTINGS, self._list_offers),
         }
@@ -112,7 +115,7 @@ class Gateway:
         if not isinstance(name, str) or not (arguments is None or isinstance(arguments, dict)):
             return await self._malformed(exchange, '"name" must be a string and "arguments" an object')
         target = self._parts.catalog.tool(name)
-        return await self._broker_it(Brokered(exchange, name, target, arguments or {}, own="name"), exchange, "tool")
+        return await self._broker_it(TaskMaking(self._tasks, exchange, name, target, arguments or {}), exchange, "tool")
 
     async def _get_prompt(self, exchange: Exchange) -> Answer | Unauthorized | None:
         name, arguments = exchange.params.get("name"), exchange.params.get("arguments")
@@ -138,6 +141,19 @@ class Gateway:
         if isinstance(request, Brokered):
             return await self._broker_it(request, exchange, "resource")
         return await self.admit(exchange.token, exchange.source) or request
+
+    async def _use_task(self, exchange: Exchange) -> Answer | Unauthorized | None:
+        """Ask about a task, bring it input or cancel it: its own agent alone can."""
+        task_id = exchange.params.get("taskId")
+        if not isinstance(task_id, str):
+            return await self._malformed(exchange, '"taskId" must be a string')
+        who = await self._who(exchange.token, exchange.session_key)
+        if isinstance(who, Unknown):
+            return self._turned_away(who, exchange.source)
+        agent_id = who.agent.id if isinstance(who, Dead) else who.agent_id
+        target = self._tasks.made_by(agent_id, task_id)
+        name = task_id if target is None else target.name
+        return await self._broker_it(Brokered(exchange, name, target, {"taskId": task_id}), exchange, "task")
 
     async def _complete(self, exchange: Exchange) -> Answer | Unauthorized | None:
         ref = exchange.params.get("ref")

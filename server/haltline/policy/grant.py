@@ -6,7 +6,7 @@ arguments, at what price, within which caps. Within a stage every rule is asked.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from haltline.policy.budget import Calls, Concurrent, PerCall, Priced, Rate, SingleCharge, Spending
@@ -40,6 +40,14 @@ class Grant:
     limits: tuple[CapLimit, ...]
     rate_windows_s: tuple[int, ...]
     on_deny: str
+
+    def following(self) -> Grant:
+        """What is asked of a request about an earlier call: who, which tools, when, how often; not what, nor what it costs."""
+        stages = (tuple(rule for rule in stage if isinstance(rule, _OF_EVERY_REQUEST)) for stage in self.stages)
+        return replace(self, stages=tuple(stage for stage in stages if stage))
+
+
+_OF_EVERY_REQUEST = (Halted, Unknown, Tools, Open, Rate, Concurrent)
 
 
 @dataclass(frozen=True, slots=True)

@@ -114,6 +114,8 @@ class ToolCall:
     input_schema: Mapping[str, Any] | None = None
     free: bool = False
     """Prompts, resources and completions are free unless priced; a tool without a price is refused (R25, R6)."""
+    follows: bool = False
+    """It asks about what a call before it made and paid for: neither arguments nor money are asked again."""
 
 
 @dataclass(frozen=True, slots=True)

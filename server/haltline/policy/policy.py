@@ -84,8 +84,10 @@ class Policy:
 
     def decide(self, call: ToolCall, who: Principal, facts: Facts, now_us: int) -> Decision:
         """Whether this call may go, and what it holds. An exception must end in a Deny `policy.error` at the caller."""
-        terms = self._terms_of(call)
-        return decide(self._grant(who), Asked(call, who, facts, now_us, terms))
+        grant = self._grant(who)
+        return decide(
+            grant.following() if call.follows else grant, Asked(call, who, facts, now_us, self._terms_of(call))
+        )
 
     def explain(self, call: ToolCall, who: Principal, facts: Facts, now_us: int) -> Explained:
         """The same decision with what every rule said. Nothing is held, nothing stops."""
@@ -94,7 +96,8 @@ class Policy:
 
     def _terms_of(self, call: ToolCall) -> Terms:
         terms = self._terms.of(call.tool, call.upstream)
-        return replace(terms, price=_FREE, said=_FREE.said) if call.free and terms.price is None else terms
+        free = call.follows or (call.free and terms.price is None)
+        return replace(terms, price=_FREE, said=_FREE.said) if free else terms
 
     def grants(self, who: Principal, tool: str, upstream: str) -> bool:
         """Whether `tools/list` shows this tool: exactly where a call of it would not be refused as `scope.tool`."""

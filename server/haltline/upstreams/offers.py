@@ -27,6 +27,8 @@ __all__ = ["LISTINGS", "Listing", "Offers"]
 
 T = TypeVar("T")
 Kind = Literal["prompts", "resources"]
+TASKS = "io.modelcontextprotocol/tasks"
+"""The extension of 2026-07-28 by which a call may be answered with a task."""
 LIST_S = 10.0
 MAX_PAGES = 100
 MAX_ITEMS = 5_000
@@ -63,10 +65,12 @@ class Offers:
         """What some upstream offers, as an agent's client is told."""
         offered: dict[str, Any] = {}
         for upstream in self._catalog.upstreams():
-            for name in ("prompts", "resources", "completions", "logging"):
-                if isinstance(upstream.capabilities.get(name), dict):
-                    merged = offered.setdefault(name, {})
-                    merged.update({key: merged.get(key) or value for key, value in upstream.capabilities[name].items()})
+            for name in ("prompts", "resources", "completions", "logging", "tasks"):
+                _merge(offered, name, upstream.capabilities.get(name))
+            extensions = upstream.capabilities.get("extensions")
+            if isinstance(extensions, dict) and TASKS in extensions:
+                _merge(offered, "extensions", {TASKS: extensions[TASKS]})
+        offered.get("tasks", {}).pop("list", None)  # of what others made, nothing may be seen
         return offered
 
     async def listed(
@@ -158,6 +162,12 @@ async def _all_pages(upstream: Upstream, listing: Listing, caller: Caller, peer:
             break
         cursor = following
     return items[:MAX_ITEMS]
+
+
+def _merge(offered: dict[str, Any], name: str, said: Any) -> None:
+    if isinstance(said, dict):
+        merged = offered.setdefault(name, {})
+        merged.update({key: merged.get(key) or value for key, value in said.items()})
 
 
 def _prefix(upstream: Upstream) -> str:
