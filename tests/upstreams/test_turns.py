@@ -47,6 +47,7 @@ class Slow:
     """A receiver that each time takes longer than a turn may."""
 
     def __init__(self) -> None:
+        self.takes_s = 2 * http_wire.TURN_S
         self.pieces: list[bytes] = []
         self.ended: list[str] = []
         self.over = asyncio.Event()
@@ -56,7 +57,8 @@ class Slow:
 
     def body(self, data: bytes) -> None:
         self.pieces.append(data)
-        time.sleep(2 * http_wire.TURN_S)
+        if self.takes_s:
+            time.sleep(self.takes_s)
 
     def done(self) -> None:
         self.ended.append("done")
@@ -90,6 +92,19 @@ async def test_a_body_is_handed_on_in_turns_and_nothing_is_read_meanwhile() -> N
     assert others >= len(slow.pieces) - 1, "what else the loop has to do came to its turn"
     assert b"".join(slow.pieces) == BODY
     assert (slow.ended, pipe.flows) == (["done"], ["pause", "resume"])
+
+
+async def test_of_a_body_that_comes_fast_only_one_read_is_made_in_a_turn() -> None:
+    connection, pipe, quick = connected()
+    quick.takes_s = 0
+    connection.data_received(HEAD + BODY[:50_000])
+    assert pipe.flows == ["pause"]
+    with anyio.fail_after(5):
+        while pipe.flows[-1] == "pause":
+            await asyncio.sleep(0)
+    connection.data_received(BODY[50_000:])
+    await over(quick)
+    assert (b"".join(quick.pieces), quick.ended, pipe.flows[-1]) == (BODY, ["done"], "resume")
 
 
 async def test_what_arrived_before_the_connection_ended_is_handed_on_first() -> None:

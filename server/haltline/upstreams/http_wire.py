@@ -30,6 +30,8 @@ MAX_FRAMING_BYTES = 1024 * 1024
 TURN_S = 0.0005
 """So long one answer may occupy the loop at once: a flood of small events waits its turn like everything else."""
 PIECE_BYTES = 4 * 1024
+FULL_BYTES = 32 * 1024
+"""Where so much is read at once there is more: uvloop would go on reading it, many times before anybody else's turn."""
 DRAIN_S = 1.0
 DRAIN_BYTES = 64 * 1024
 """How long, and for how much, the end of an answered stream is waited for so that its connection can serve again."""
@@ -220,6 +222,9 @@ class Connection(asyncio.Protocol):
             if self._framing_bytes > MAX_FRAMING_BYTES:
                 raise Lost("endless framing")
         self._hand_on()
+        if len(data) >= FULL_BYTES and not self._complete:
+            self._pause()
+            asyncio.get_running_loop().call_soon(self._safely, self._hand_on)
 
     def _hand_on(self) -> None:
         """Give the receiver what is there of the body, for so long as one turn may take; nothing is read meanwhile."""
