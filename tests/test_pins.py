@@ -16,7 +16,7 @@ import pytest
 from haltline.alerts import alertmanager
 from haltline.alerts.model import Alert, Delivery
 from haltline.alerts.text import block
-from haltline.gateway import Gateway
+from haltline.gateway.face import Gateway
 from haltline.pins.characters import hidden
 from haltline.pins.diff import LINES_MAX, diff
 from haltline.policy.policy import Policy

@@ -1,12 +1,12 @@
 """Haltline brokers every tool an AI agent can invoke. The path of one call, and where each step lives:
 
-    receive    gateway.py, wire/      the wire to a raw message: strict parse, both protocol eras
-    identify   admission.py           credential to principal (agent, session, task), or a reason
+    receive    gateway/, wire/        the wire to a raw message: strict parse, both protocol eras
+    identify   calls/admission.py     credential to principal (agent, session, task), or a reason
     decide     policy/                pure: Allow, Deny or Halt, with the reasons
     reserve    ledger.py              a hold against every cap that applies
-    record     records.py, audit.py   the event; with the three above one transaction, committed before anything leaves
-    dispatch   dispatch.py, upstreams/
-    settle     records.py, ledger.py  the hold ends exactly once: settled, voided or in doubt
+    record     calls/records.py       the event; with the three above one transaction, committed before anything leaves
+    dispatch   calls/dispatch.py      the only await on the outside world: deadline, byte cap, one cancel scope a call
+    settle     calls/records.py       the hold ends exactly once: settled, voided or in doubt
     respond    broker.py              the upstream's answer, or a refusal; withheld where it was stopped meanwhile
 
 `broker.py` holds that control flow in one function; `app.py` wires the parts. What the author of a tool imports from here

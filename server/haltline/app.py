@@ -27,7 +27,7 @@ from haltline.clock import Clock
 from haltline.control import Control
 from haltline.control_mcp import ControlFace
 from haltline.errors import HaltlineError, StoreUnavailable
-from haltline.gateway import Gateway
+from haltline.gateway.face import Gateway
 from haltline.halts import Halts
 from haltline.health import Health
 from haltline.http_server import Routes, Server, bind, text_route, url_of

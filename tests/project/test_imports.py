@@ -22,8 +22,6 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("policy_source",),
     # The path of a call, what an operator can do, and what both stand on.
     ("parts", "facts", "standings", "alarm", "quarantine", "calls", "health", "broker", "control", "control_tools", "shapes"),
-    ("brokered", "hearers"),
-    ("gateway_streams", "gateway_tasks"),
     ("gateway", "control_mcp"),
     ("setup",),
     ("http_server",),

@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 import anyio
 
-from haltline.brokered import Brokered, peer_of
 from haltline.calls.admission import AGENT_CLASSES, Dead
 from haltline.calls.refusals import as_error, refusal
 from haltline.calls.streams import STREAMS_PER_AGENT_MAX, Stream
 from haltline.errors import StoreUnavailable
-from haltline.hearers import LISTS, Hearer, Hearers, Place
+from haltline.gateway.brokered import Brokered, peer_of
+from haltline.gateway.hearers import LISTS, Hearer, Hearers, Place
 from haltline.identity import Unknown
 from haltline.policy.model import Principal, Reason
 from haltline.upstreams.model import Caller, Peer

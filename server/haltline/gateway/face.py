@@ -8,12 +8,12 @@ from __future__ import annotations
 from collections import OrderedDict
 from typing import TYPE_CHECKING, Any
 
-from haltline.brokered import Brokered, for_era, peer_of
 from haltline.calls.admission import Dead
 from haltline.calls.call import NoSuchTool
 from haltline.calls.refusals import as_error
-from haltline.gateway_streams import Streams
-from haltline.gateway_tasks import TASK_METHODS, TaskMaking, Tasks
+from haltline.gateway.brokered import Brokered, for_era, peer_of
+from haltline.gateway.streams import Streams
+from haltline.gateway.tasks import TASK_METHODS, TaskMaking, Tasks
 from haltline.identity import Unknown
 from haltline.quarantine import served
 from haltline.upstreams.model import Caller

@@ -11,10 +11,10 @@ import pytest
 from mcp import Client, MCPError
 from mcp.client.streamable_http import streamable_http_client
 
-from haltline.brokered import for_era
 from haltline.calls.attempts import Attempts
 from haltline.calls.refusals import META_KEY
-from haltline.gateway import Gateway
+from haltline.gateway.brokered import for_era
+from haltline.gateway.face import Gateway
 from support.scripted import ScriptedUpstream, text_result
 from support.serving import served_face
 from support.world import world

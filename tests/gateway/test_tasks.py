@@ -9,7 +9,7 @@ import pytest
 
 from haltline.calls.attempts import Attempts
 from haltline.calls.refusals import META_KEY
-from haltline.gateway import Gateway
+from haltline.gateway.face import Gateway
 from support.scripted import ScriptedUpstream
 from support.serving import served_face
 from support.world import POLICY, world

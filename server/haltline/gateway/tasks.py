@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from typing import TYPE_CHECKING, Any
 
-from haltline.brokered import Brokered
+from haltline.gateway.brokered import Brokered
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -18,7 +18,7 @@ from mcp.client.subscriptions import ResourceUpdated, ToolsListChanged
 from mcp_types import PromptListChangedNotification, ResourceUpdatedNotification, ToolListChangedNotification
 
 from haltline.calls.attempts import Attempts
-from haltline.gateway import Gateway
+from haltline.gateway.face import Gateway
 from haltline.policy.model import Reason
 from haltline.upstreams.http import HttpUpstream
 from haltline.upstreams.model import UpstreamSpec
@@ -27,7 +27,7 @@ from support.serving import served_face
 from support.world import world
 
 pytestmark = pytest.mark.filterwarnings("ignore::mcp.MCPDeprecationWarning")
-SCRIPT = Path(__file__).parent / "support" / "telling_server.py"
+SCRIPT = Path(__file__).parents[1] / "support" / "telling_server.py"
 POLICY = """
 version: "1"
 currency: USD
