@@ -10,6 +10,7 @@ Anything that is not a clean Allow is a Deny (P6). Knows no transport and no SQL
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +23,7 @@ from haltline.calls.call import Admitted, NoSuchTool
 from haltline.calls.dispatch import Outcome
 from haltline.calls.refusals import as_error, refusal
 from haltline.calls.rounds import BadState, Round, asks_for_input, new_nonce
+from haltline.calls.running import StoppedCall
 from haltline.errors import NotFound, StoreUnavailable
 from haltline.facts import gather
 from haltline.identity import Unknown
@@ -30,7 +32,7 @@ from haltline.policy.model import Allow, Deny, Facts, Halt, Principal, Reason, T
 from haltline.quarantine import comes_first, not_served
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
 
     from haltline.calls.admission import Doorman
     from haltline.calls.call import CallRequest
@@ -74,6 +76,36 @@ class Broker:
         finally:
             self._parts.calls.close(running)
 
+    async def look(
+        self, request: CallRequest, ask: Callable[[Principal, Running], Awaitable[list[dict[str, Any]]]]
+    ) -> list[dict[str, Any]] | Unknown:
+        """A list that upstreams must be asked for: nobody is asked for who is stopped, and nothing of it after a stop."""
+        running = self._parts.calls.open()
+        request.attach(running)
+        try:
+            who = await self._parts.writer.run(lambda tx: self._looker(tx, running, request))
+            if who is None or isinstance(who, Unknown):
+                return who or []
+            items: list[dict[str, Any]] = []
+            with running.scope, suppress(StoppedCall):
+                items = await ask(who, running)
+            return [] if running.stopped is not None else items
+        finally:
+            self._parts.calls.close(running)
+
+    def _looker(self, tx: Tx, running: Running, request: CallRequest) -> Principal | Unknown | None:
+        """Who looks; None: somebody for whom no upstream is asked now."""
+        policy = self._parts.policies.current
+        who = self._doorman.principal(tx, request.token, request.session_key, policy, open_session=False)
+        if isinstance(who, Unknown):
+            return who
+        if isinstance(who, Dead) or policy is None or self._closed() is not None or self._unrecorded.waiting:
+            return None
+        if self._parts.halts.on(tx, who.session_id, who.agent_id):
+            return None
+        tx.after_commit(lambda: self._parts.calls.bind(running, who.agent_id, who.session_id))
+        return who
+
     # transaction 1
 
     async def _admit(self, running: Running, request: CallRequest) -> Admitted | Answer | Unknown | NoSuchTool:
@@ -82,8 +114,10 @@ class Broker:
         try:
             return await self._parts.writer.run(lambda tx: self._decide(tx, running, request))
         except StoreUnavailable as error:
-            # A COMMIT that failed may still have reached the disk: whatever is there is voided, for nothing was sent.
-            self._unrecorded.add(running.id, lambda tx: records.void_unsent(tx, self._parts, running.id))
+            # A COMMIT that failed may still have reached the disk: what is there is undone, for nothing was sent.
+            self._unrecorded.add(
+                running.id, lambda tx: records.undo(tx, self._parts, running.id, self._continued(request))
+            )
             log.error("call_not_recorded", call=running.id, error=str(error))
             return _unavailable("this call could not be recorded")
 
@@ -140,6 +174,13 @@ class Broker:
         tx.after_commit(lambda: self._parts.calls.bind(running, who.agent_id, who.session_id))
         return Admitted(who, tool, decision, policy.version, tx.now_us, policy.doubt_charges_after_s, request.params)
 
+    def _continued(self, request: CallRequest) -> str | None:
+        """The call that a request would go on with."""
+        try:
+            return self._parts.rounds.open(str(request.params.get("requestState"))).call
+        except BadState:
+            return None
+
     def _closed(self) -> Reason | None:
         """Why nothing at all is dispatched now."""
         if self._health.draining:
@@ -159,7 +200,7 @@ class Broker:
         try:
             one = rounds.open(state)
             hold = self._parts.ledger.get(tx, one.call)
-            rounds.take(tx, one, who, request.tool, request.arguments)
+            rounds.take(tx, one, who, f"{request.method} {request.tool}", request.arguments)
         except (BadState, NotFound) as error:
             reason = Reason("args.request_state", f"the requestState is not valid: {error}; start this call anew")
             records.refused(tx, self._parts, said, Deny((reason,)))

@@ -98,6 +98,16 @@ async def test_a_state_belongs_to_its_agent_its_session_its_tool_and_its_argumen
     assert "content" in (await go_on(w, again(token, state)))["result"]
 
 
+@pytest.mark.promise("R14", "P2")
+async def test_a_free_round_is_not_continued_as_a_priced_call(w):
+    _, token = await w.session(await w.agent("x", "roomy"))
+    prompt = Request(token, "payments__charge", {"amount": 3})
+    prompt.method = "prompts/get"
+    state = (await go_on(w, prompt))["result"]["requestState"]
+    assert refused(await go_on(w, again(token, state))) == "args.request_state"
+    assert len(w.upstream.sent) == 1
+
+
 @pytest.mark.promise("R14", "P3")
 async def test_each_round_asks_again_whether_its_agent_is_stopped(w):
     session, token, state = await first(w)

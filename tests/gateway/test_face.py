@@ -15,6 +15,7 @@ from haltline.calls.attempts import Attempts
 from haltline.calls.refusals import META_KEY
 from haltline.gateway.brokered import for_era
 from haltline.gateway.face import Gateway
+from haltline.policy.model import Reason
 from support.scripted import ScriptedUpstream, text_result
 from support.serving import served_face
 from support.world import world
@@ -221,3 +222,42 @@ def test_the_result_type_follows_the_callers_era():
     assert for_era({"result": {"resultType": "complete", "a": None}}, modern=False) == {"result": {"a": None}}
     assert for_era({"result": {"resultType": "other"}}, modern=True) == {"result": {"resultType": "other"}}
     assert for_era({"error": {"code": 1}}, modern=True) == {"error": {"code": 1}}
+
+
+@ERAS
+@pytest.mark.promise("P3", "R17")
+async def test_while_halted_no_upstream_is_asked_for_a_list_and_a_stopped_list_is_withheld(s, era):
+    s.w.upstream.capabilities["resources"] = {}
+    agent = await s.w.agent("lister", "roomy")
+    session, token = await s.w.session(agent)
+    async with s.client(token, era) as client:
+        s.w.upstream.script["resources/list"] = s.w.upstream.waiting
+        got = []
+        async with anyio.create_task_group() as tasks:
+
+            async def ask():
+                got.append(await client.list_resources())
+
+            tasks.start_soon(ask)
+            await s.w.upstream.started.wait()
+            s.w.parts.calls.stop(session_ids=[session], reason=Reason("session.halted", "halted by anna"))
+            s.w.upstream.release.set()
+        assert got[0].resources == []
+        await s.w.run(
+            lambda tx: s.w.parts.halts.set(tx, "session", session, code="operator.halt", text="x", by="operator:a")
+        )
+        sent = len(s.w.upstream.sent)
+        assert (await client.list_resources()).resources == []
+        assert len(s.w.upstream.sent) == sent
+
+
+@pytest.mark.promise("R23")
+async def test_nobody_learns_anything_without_a_credential_not_even_what_is_wrong(s):
+    async with httpx2.AsyncClient(headers={"Authorization": "Bearer x"}) as http:
+        request = {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {"name": "payments__charge"}}
+        for headers in (
+            {"Mcp-Session-Id": "made.up"},
+            {"MCP-Protocol-Version": "2026-07-28"},
+            {"MCP-Protocol-Version": "1"},
+        ):
+            assert (await http.post(s.url, json=request, headers=headers)).status_code == 401

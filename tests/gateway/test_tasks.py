@@ -26,10 +26,10 @@ class Tasking(ScriptedUpstream):
     def __init__(self, made: dict[str, Any]) -> None:
         super().__init__()
         self.made = made
-
-    @property
-    def capabilities(self) -> dict[str, Any]:
-        return {"tasks": {"list": {}, "cancel": {}}, "extensions": {"io.modelcontextprotocol/tasks": {}, "other": {}}}
+        self.capabilities = {
+            "tasks": {"list": {}, "cancel": {}},
+            "extensions": {"io.modelcontextprotocol/tasks": {}, "other": {}},
+        }
 
     async def call(self, call):
         self.send(call)

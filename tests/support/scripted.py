@@ -27,6 +27,7 @@ class ScriptedUpstream:
     ) -> None:
         self.spec = UpstreamSpec(name=name, url="http://127.0.0.1:1/mcp")
         self.tools = [{"name": tool, "description": f"{tool} it", "inputSchema": SCHEMA} for tool in tools]
+        self.capabilities: dict[str, Any] = {}
         self.script: dict[str, Script] = {}
         self.sent: list[Mapping[str, Any]] = []
         """What left, in order."""
@@ -34,15 +35,11 @@ class ScriptedUpstream:
         self.release = anyio.Event()
         self.forgotten: list[tuple[Caller, bool]] = []
 
-    @property
-    def capabilities(self) -> dict[str, Any]:
-        return {}
-
     async def list_tools(self) -> list[dict[str, Any]]:
         return self.tools
 
     async def call(self, call: UpstreamCall) -> dict[str, Any]:
-        script = self.script.get(call.params["name"], self._answer)
+        script = self.script.get(call.params.get("name", call.method), self._answer)
         return await script(call)
 
     async def forget(self, caller: Caller, *, session_only: bool) -> None:

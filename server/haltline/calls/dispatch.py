@@ -10,10 +10,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
+import anyio
 import structlog
 
 from haltline.calls.refusals import refusal
-from haltline.calls.rounds import asks_for_input
+from haltline.calls.rounds import ROUND_S, asks_for_input
 from haltline.calls.running import StoppedCall
 from haltline.policy.model import Reason
 from haltline.upstreams.model import Caller, NotSent, OutcomeUnknown, UpstreamCall
@@ -126,7 +127,7 @@ async def _with_input(upstream: Upstream, call: UpstreamCall, answer: Mapping[st
             return answer
         brought: dict[str, Any] = {}
         for key, question in (asked.get("inputRequests") or {}).items():
-            said = {"error": None} if call.peer.ask is None else await call.peer.ask({"jsonrpc": "2.0", **question})
+            said = await _asked(call, question)
             if "result" not in said:
                 return _NEEDS_INPUT
             brought[key] = said["result"]
@@ -135,6 +136,15 @@ async def _with_input(upstream: Upstream, call: UpstreamCall, answer: Mapping[st
             params["requestState"] = asked["requestState"]
         answer = await upstream.call(replace(call, params=params))
     return _NEEDS_INPUT
+
+
+async def _asked(call: UpstreamCall, question: Mapping[str, Any]) -> Mapping[str, Any]:
+    """A client's answer. Raises OutcomeUnknown when it never comes: what was begun stays in doubt."""
+    if call.peer.ask is None:
+        return {}
+    with anyio.move_on_after(ROUND_S):
+        return await call.peer.ask({"jsonrpc": "2.0", **question})
+    raise OutcomeUnknown("upstream.input_timeout", "the client did not bring the input that was asked for in time")
 
 
 _NEEDS_INPUT: Mapping[str, Any] = {

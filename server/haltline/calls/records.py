@@ -36,9 +36,13 @@ __all__ = [
     "left_in_doubt",
     "refused",
     "resolved",
-    "void_unsent",
+    "undo",
     "waits_for_input",
 ]
+
+
+DOUBT_US = 86_400_000_000
+"""How long a call stays in doubt where no policy is at hand to say it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +93,9 @@ def waits_for_input(
     tx: Tx, parts: Parts, call: str, nonce: str, admitted: Admitted, request: CallRequest, asked: Mapping[str, Any]
 ) -> None:
     """Its upstream asked for input: the hold stays until the client brings it, or its time is over."""
-    deadline_us = parts.rounds.begin(tx, call, nonce, admitted.who, request.tool, request.arguments)
+    deadline_us = parts.rounds.begin(
+        tx, call, nonce, admitted.who, f"{request.method} {request.tool}", request.arguments
+    )
     event = _of_call(Kind.CALL_INPUT_REQUIRED, call, admitted, {"waits_until_us": deadline_us}, {"result": asked})
     parts.audit.append(tx, event)
 
@@ -191,13 +197,25 @@ def _of_call(
     )
 
 
-def void_unsent(tx: Tx, parts: Parts, call: str) -> None:
-    """After a COMMIT that failed: if its hold is there after all, nothing was sent for it."""
+def undo(tx: Tx, parts: Parts, call: str, continued: str | None) -> None:
+    """After a COMMIT that failed: if its hold is there after all, nothing was sent for it.
+
+    A call that was to go on, and whose round is used up after all, did run in part: it is in doubt.
+    """
+    why = "its commit failed, so nothing was sent"
     try:
-        hold = parts.ledger.void(tx, call, "its commit failed, so nothing was sent")
+        hold = parts.ledger.void(tx, call, why)
     except (NotFound, Conflict):
-        return
-    resolved(tx, parts, hold, Kind.CALL_VOIDED, {"why": "its commit failed, so nothing was sent", "charged_micros": 0})
+        pass
+    else:
+        resolved(tx, parts, hold, Kind.CALL_VOIDED, {"why": why, "charged_micros": 0})
+    if continued is not None and not parts.rounds.waits(tx, continued):
+        try:
+            hold = parts.ledger.get(tx, continued)
+        except NotFound:
+            return
+        if hold.state == "held":
+            left_in_doubt(tx, parts, hold, "a round of it could not be recorded", tx.now_us + DOUBT_US)
 
 
 def left_in_doubt(tx: Tx, parts: Parts, hold: Hold, why: str, charges_at_us: int) -> None:

@@ -53,26 +53,29 @@ class Rounds:
         self._key = key
         self._cipher: AESGCM | None = None
 
-    def begin(self, tx: Tx, call: str, nonce: str, who: Principal, tool: str, arguments: Mapping[str, Any]) -> int:
-        """The call waits for its client. Returns when it waits no longer."""
+    def begin(self, tx: Tx, call: str, nonce: str, who: Principal, what: str, arguments: Mapping[str, Any]) -> int:
+        """The call waits for its client. `what`: its method and name. Returns when it waits no longer."""
         deadline_us = tx.now_us + int(ROUND_S * 1_000_000)
         tx.execute(
             "INSERT INTO rounds (call_id, nonce, digest, deadline_us) VALUES (?,?,?,?) ON CONFLICT (call_id) DO UPDATE SET"
             " nonce = excluded.nonce, digest = excluded.digest, deadline_us = excluded.deadline_us",
-            (call, nonce, _digest(who, tool, arguments), deadline_us),
+            (call, nonce, _digest(who, what, arguments), deadline_us),
         )
         return deadline_us
 
-    def take(self, tx: Tx, one: Round, who: Principal, tool: str, arguments: Mapping[str, Any]) -> None:
+    def take(self, tx: Tx, one: Round, who: Principal, what: str, arguments: Mapping[str, Any]) -> None:
         """Use the state up. Raises BadState; then nothing is used up."""
         row = tx.execute("SELECT nonce, digest, deadline_us FROM rounds WHERE call_id = ?", (one.call,)).fetchone()
         if row is None or row[0] != one.nonce:
             raise BadState("it was used already, or its call has ended")
-        if row[1] != _digest(who, tool, arguments):
+        if row[1] != _digest(who, what, arguments):
             raise BadState("it belongs to another agent, session, tool or other arguments")
         if row[2] <= tx.now_us:
             raise BadState("it came too late")
         tx.execute("DELETE FROM rounds WHERE call_id = ?", (one.call,))
+
+    def waits(self, tx: Tx, call: str) -> bool:
+        return tx.execute("SELECT 1 FROM rounds WHERE call_id = ?", (call,)).fetchone() is not None
 
     def waiting(self, tx: Tx) -> set[str]:
         """The calls that wait for their clients, within their time."""
@@ -126,6 +129,6 @@ def new_nonce() -> str:
     return secrets.token_hex(_NONCE_BYTES)
 
 
-def _digest(who: Principal, tool: str, arguments: Mapping[str, Any]) -> str:
-    said = json_text([who.agent_id, who.session_id, tool, arguments])
+def _digest(who: Principal, what: str, arguments: Mapping[str, Any]) -> str:
+    said = json_text([who.agent_id, who.session_id, what, arguments])
     return hashlib.sha256(said.encode("utf-8", "surrogatepass")).hexdigest()

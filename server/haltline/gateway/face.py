@@ -28,9 +28,11 @@ if TYPE_CHECKING:
     from haltline.broker import Broker
     from haltline.calls.admission import Doorman
     from haltline.calls.attempts import Attempts
+    from haltline.calls.running import Running
     from haltline.parts import Parts
     from haltline.policy.model import Principal
     from haltline.policy.policy import Policy
+    from haltline.upstreams.catalog import Tool
     from haltline.wire.exchange import Exchange
     from haltline.wire.messages import Answer
     from haltline.wire.standing import NoStream, StandingRequest
@@ -128,7 +130,9 @@ class Gateway:
         uri = exchange.params.get("uri")
         if not isinstance(uri, str):
             return await self._malformed(exchange, '"uri" must be a string')
-        target = self._offers.resource(uri)
+        target = await self._resource(exchange, uri)
+        if isinstance(target, Unauthorized):
+            return target
         name = uri if target is None else target.name
         return await self._broker_it(Brokered(exchange, name, target, {"uri": uri}), exchange, "resource")
 
@@ -137,10 +141,24 @@ class Gateway:
         uri = exchange.params.get("uri")
         if not isinstance(uri, str):
             return await self._malformed(exchange, '"uri" must be a string')
-        request = self._streams.subscribing(exchange, uri, self._offers.resource(uri))
-        if isinstance(request, Brokered):
-            return await self._broker_it(request, exchange, "resource")
-        return await self.admit(exchange.token, exchange.source) or request
+        target = await self._resource(exchange, uri)
+        if isinstance(target, Unauthorized):
+            return target
+        request = self._streams.subscribing(exchange, uri, target)
+        return await self._broker_it(request, exchange, "resource") if isinstance(request, Brokered) else request
+
+    async def _resource(self, exchange: Exchange, uri: str) -> Tool | Unauthorized | None:
+        """Where a resource is for this caller, who is asked for first: a URI is looked for in what upstreams said."""
+        who = await self._who(exchange.token, exchange.session_key)
+        if isinstance(who, Unknown):
+            return self._turned_away(who, exchange.source)
+        return self._offers.resource(uri, self._granted_to(who))
+
+    def _granted_to(self, who: Principal | Dead) -> Callable[[str, str], bool]:
+        policy = self._parts.policies.current
+        if policy is None or isinstance(who, Dead):
+            return lambda _name, _upstream: False
+        return lambda name, upstream: policy.grants(who, name, upstream)
 
     async def _use_task(self, exchange: Exchange) -> Answer | Unauthorized | None:
         """Ask about a task, bring it input or cancel it: its own agent alone can."""
@@ -163,7 +181,9 @@ class Gateway:
         lead = ref.get(key)
         if not isinstance(lead, str):
             return await self._malformed(exchange, f'"ref" must have a "{key}"')
-        target = self._offers.prompt(lead) if what == "prompt" else self._offers.resource(lead)
+        target = self._offers.prompt(lead) if what == "prompt" else await self._resource(exchange, lead)
+        if isinstance(target, Unauthorized):
+            return target
         request = Brokered(exchange, lead if target is None else target.name, target, {"ref": ref})
         if target is not None:
             request.params = {**exchange.params, "ref": {**ref, key: target.own_name}}
@@ -200,19 +220,23 @@ class Gateway:
     # lists
 
     async def _list_offers(self, exchange: Exchange) -> Answer | Unauthorized:
-        """Prompts, resources or templates of every upstream, in one page."""
-        who = await self._who(exchange.token, exchange.session_key)
-        if isinstance(who, Unknown):
-            return self._turned_away(who, exchange.source)
+        """Prompts, resources or templates of every upstream, in one page; nothing while halted, for it would be asked for."""
+        listing = LISTINGS[exchange.method]
         if exchange.params.get("cursor") is not None:
-            return messages.error(messages.INVALID_PARAMS, "this list has one page, so no cursor leads on")
-        listing, policy = LISTINGS[exchange.method], self._parts.policies.current
-        items: list[dict[str, Any]] = []
-        if not isinstance(who, Dead) and policy is not None:
-            caller = Caller(who.agent_id, who.session_id, who.agent, who.task, who.tier)
-            items = await self._offers.listed(
-                listing, caller, peer_of(exchange), lambda name, upstream: policy.grants(who, name, upstream)
+            return await self._malformed(exchange, "this list has one page, so no cursor leads on")
+
+        async def ask(who: Principal, running: Running) -> list[dict[str, Any]]:
+            return await self._offers.listed(
+                listing,
+                Caller(who.agent_id, who.session_id, who.agent, who.task, who.tier),
+                peer_of(exchange),
+                granted=self._granted_to(who),
+                before_send=running.before_send,
             )
+
+        items = await self._broker.look(Brokered(exchange, listing.method, None, {}), ask)
+        if isinstance(items, Unknown):
+            return self._turned_away(items, exchange.source)
         return self._page(exchange, listing.items, items)
 
     def _page(self, exchange: Exchange, key: str, items: list[dict[str, Any]]) -> Answer:

@@ -19,12 +19,13 @@ from haltline.upstreams.model import Caller, Peer, Upstream, UpstreamCall, Upstr
 from haltline.upstreams.tool_names import SEPARATOR, tool_name
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterator
 
     from haltline.upstreams.catalog import Catalog
 
 __all__ = ["LISTINGS", "Listing", "Offers"]
 
+K = TypeVar("K")
 T = TypeVar("T")
 Kind = Literal["prompts", "resources"]
 TASKS = "io.modelcontextprotocol/tasks"
@@ -33,6 +34,9 @@ LIST_S = 10.0
 MAX_PAGES = 100
 MAX_ITEMS = 5_000
 _LEADS_MAX = 50_000
+TEMPLATES_MAX = 1_000
+TEMPLATE_URI_MAX = 4_096
+"""A longer URI is found by its listing alone."""
 log = structlog.get_logger(__name__)
 
 
@@ -58,8 +62,9 @@ class Offers:
     def __init__(self, catalog: Catalog) -> None:
         self._catalog = catalog
         self._prompts: OrderedDict[str, tuple[str, str]] = OrderedDict()
-        self._uris: OrderedDict[str, str] = OrderedDict()
-        self._templates: OrderedDict[str, tuple[re.Pattern[str], str]] = OrderedDict()
+        self._uris: OrderedDict[str, tuple[str, ...]] = OrderedDict()
+        self._templates: OrderedDict[tuple[str, str], Template] = OrderedDict()
+        """By upstream and text."""
 
     def capabilities(self) -> dict[str, Any]:
         """What some upstream offers, as an agent's client is told."""
@@ -74,27 +79,38 @@ class Offers:
         return offered
 
     async def listed(
-        self, listing: Listing, caller: Caller, peer: Peer, granted: Callable[[str, str], bool]
+        self,
+        listing: Listing,
+        caller: Caller,
+        peer: Peer,
+        *,
+        granted: Callable[[str, str], bool],
+        before_send: Callable[[], None],
     ) -> list[dict[str, Any]]:
         """The items of every upstream that has them and is granted, prompts under their prefixed names."""
         found: dict[str, list[dict[str, Any]]] = {}
+        asked = [
+            one
+            for one in self._offering(listing.kind)
+            if listing is PROMPTS or granted(_resources_of(one), one.spec.name)
+        ]
 
         async def one(upstream: Upstream) -> None:
             try:
-                found[upstream.spec.name] = await _all_pages(upstream, listing, caller, peer)
+                found[upstream.spec.name] = await _all_pages(upstream, listing, caller, peer, before_send)
             except UpstreamError as error:
                 log.warning("not_listed", upstream=upstream.spec.name, method=listing.method, code=error.code)
 
         async with anyio.create_task_group() as tasks:
-            for upstream in self._offering(listing.kind):
+            for upstream in asked:
                 tasks.start_soon(one, upstream)
-        items: list[dict[str, Any]] = []
-        for upstream in self._offering(listing.kind):
+        items: dict[str, dict[str, Any]] = {}
+        for upstream in asked:
             for item in found.get(upstream.spec.name, ()):
                 shown = self._shown(listing, upstream, item)
-                if shown is not None and granted(_subject(listing.kind, upstream, shown), upstream.spec.name):
-                    items.append(shown)
-        return items
+                if listing is not PROMPTS or granted(shown["name"], upstream.spec.name):
+                    items.setdefault(shown[listing.lead], shown)  # of two with one name the first upstream's
+        return list(items.values())
 
     def prompt(self, name: str) -> Tool | None:
         """Where a prompt of this name is, listed or not."""
@@ -103,33 +119,34 @@ class Offers:
             known = next(self._by_prefix(name), None)
         return None if known is None else _target(name, *known)
 
-    def resource(self, uri: str) -> Tool | None:
-        """Where a resource is: as listed, as a template says, or with the only one that has any."""
-        owner = self._uris.get(uri) or next(
-            (name for pattern, name in self._templates.values() if pattern.fullmatch(uri)), None
-        )
-        offering = [upstream.spec.name for upstream in self._offering("resources")]
-        if owner is None and len(offering) == 1:
-            owner = offering[0]
-        if owner is None or owner not in offering:
-            return None
-        return _target(_subject("resources", self._catalog.upstream(owner), {}), owner, uri)
+    def resource(self, uri: str, granted: Callable[[str, str], bool] = lambda _name, _upstream: True) -> Tool | None:
+        """Where a resource is: as listed, as a template says, or with the only one that has any. What is granted goes first."""
+        offering = {upstream.spec.name: upstream for upstream in self._offering("resources")}
+        owners = list(self._uris.get(uri, ()))
+        if not owners and len(uri) <= TEMPLATE_URI_MAX:
+            owners = [template.owner for template in self._templates.values() if template.matches(uri)]
+        if not owners and len(offering) == 1:
+            owners = list(offering)
+        targets = [_target(_resources_of(offering[name]), name, uri) for name in owners if name in offering]
+        return next((one for one in targets if granted(one.name, one.upstream)), targets[0] if targets else None)
 
     def _offering(self, kind: Kind) -> list[Upstream]:
         return [one for one in self._catalog.upstreams() if isinstance(one.capabilities.get(kind), dict)]
 
-    def _shown(self, listing: Listing, upstream: Upstream, item: dict[str, Any]) -> dict[str, Any] | None:
-        """An item as agents see it, remembered; None where another upstream has it already."""
+    def _shown(self, listing: Listing, upstream: Upstream, item: dict[str, Any]) -> dict[str, Any]:
+        """An item as agents see it; where it leads is remembered."""
         lead, owner = item[listing.lead], upstream.spec.name
         if listing is PROMPTS:
             name = tool_name(_prefix(upstream), lead)
-            if _remember(self._prompts, name, (owner, lead))[0] != owner:
-                return None
+            _remember(self._prompts, name, (owner, lead), _LEADS_MAX)
             return {**item, "name": name}
         if listing is RESOURCES:
-            return item if _remember(self._uris, lead, owner) == owner else None
-        pattern = _template(lead)
-        return item if _remember(self._templates, lead, (pattern, owner))[1] == owner else None
+            known = self._uris.get(lead, ())
+            self._uris[lead] = known if owner in known else (*known, owner)
+            _remember(self._uris, lead, self._uris[lead], _LEADS_MAX)
+        else:
+            _remember(self._templates, (owner, lead), Template.of(owner, lead), TEMPLATES_MAX)
+        return item
 
     def _by_prefix(self, name: str) -> Iterator[tuple[str, str]]:
         for upstream in self._offering("prompts"):
@@ -140,7 +157,9 @@ class Offers:
                 yield upstream.spec.name, name.removeprefix(prefix + SEPARATOR)
 
 
-async def _all_pages(upstream: Upstream, listing: Listing, caller: Caller, peer: Peer) -> list[dict[str, Any]]:
+async def _all_pages(
+    upstream: Upstream, listing: Listing, caller: Caller, peer: Peer, before_send: Callable[[], None]
+) -> list[dict[str, Any]]:
     items: list[dict[str, Any]] = []
     cursor: str | None = None
     for _ in range(MAX_PAGES):
@@ -148,7 +167,7 @@ async def _all_pages(upstream: Upstream, listing: Listing, caller: Caller, peer:
             caller=caller,
             params={} if cursor is None else {"cursor": cursor},
             deadline_s=LIST_S,
-            before_send=_nothing,
+            before_send=before_send,
             on_notification=_pass_over,
             method=listing.method,
             peer=peer,
@@ -174,32 +193,50 @@ def _prefix(upstream: Upstream) -> str:
     return upstream.spec.name if upstream.spec.prefix is None else upstream.spec.prefix
 
 
-def _subject(kind: Kind, upstream: Upstream, item: Mapping[str, Any]) -> str:
-    """The name that policies grant: a prompt's own, and `UPSTREAM__resources` for all resources of an upstream."""
-    return str(item["name"]) if kind == "prompts" else tool_name(_prefix(upstream), "resources")
+def _resources_of(upstream: Upstream) -> str:
+    """The name by which policies grant all resources of an upstream: `UPSTREAM__resources`."""
+    return tool_name(_prefix(upstream), "resources")
 
 
 def _target(subject: str, upstream: str, own: str) -> Tool:
     return Tool(name=subject, upstream=upstream, own_name=own, definition={}, input_schema=None, digest="")
 
 
-def _remember(leads: OrderedDict[str, T], key: str, value: T) -> T:
-    known = leads.setdefault(key, value)
+def _remember(leads: OrderedDict[K, T], key: K, value: T, most: int) -> None:
+    leads.setdefault(key, value)
     leads.move_to_end(key)
-    if len(leads) > _LEADS_MAX:
+    if len(leads) > most:
         leads.popitem(last=False)
-    return known
 
 
-def _template(text: str) -> re.Pattern[str]:
-    """A URI template (RFC 6570) as a pattern: each expression stands for any text."""
-    return re.compile(
-        "".join(".+" if part.startswith("{") else re.escape(part) for part in re.split(r"(\{[^}]*\})", text))
-    )
+@dataclass(frozen=True, slots=True)
+class Template:
+    """A URI template (RFC 6570) by its literal parts; each expression between them stands for any text, at least one
+    character. Matched from left to right in linear time: a URI comes from anybody, a template from any upstream.
+    """
 
+    owner: str
+    parts: tuple[str, ...]
 
-def _nothing() -> None:
-    """A list moves no money, and may be asked for at any time."""
+    @staticmethod
+    def of(owner: str, text: str) -> Template:
+        return Template(owner, tuple(re.split(r"\{[^}]*\}", text)))
+
+    def matches(self, uri: str) -> bool:
+        first, *middle = self.parts
+        if not middle:
+            return uri == first
+        last = middle.pop()
+        end = len(uri) - len(last)
+        if not uri.startswith(first) or not uri.endswith(last):
+            return False
+        place = len(first)
+        for part in middle:
+            place = uri.find(part, place + 1, end)
+            if place < 0:
+                return False
+            place += len(part)
+        return end > place
 
 
 def _pass_over(message: dict[str, Any]) -> None:

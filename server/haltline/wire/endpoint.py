@@ -137,11 +137,16 @@ class Endpoint:
         reply = Reply(send, message.id, json=json, stream=stream)
         exchange = Exchange(message, reply, headers=headers, modern=modern, token=token, source=source)
         rejected = self._modern_rejection(scope, exchange) if modern else self._handshake_rejection(exchange)
+        known = rejected is not None or modern or self._session_known(exchange)
+        denied = None if rejected is None and known else await self._face.admit(token, source)
+        if denied is not None:  # who asks comes before what is wrong with it
+            await _send_unauthorized(send, denied)
+            return
         if rejected is not None:
             answer = messages.error(rejected.code, rejected.message, rejected.data)
             await reply.answer(answer, messages.http_status(answer))
             return
-        if not modern and not self._session_known(exchange):
+        if not known:
             await send_reply(send, 404, b"this MCP session has ended; send initialize again")
             return
         await self._answer(exchange, receive, send)
