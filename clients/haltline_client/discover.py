@@ -23,6 +23,7 @@ __all__ = [
     "AgentConnection",
     "Connection",
     "DataFolder",
+    "agents_url",
     "data_folder",
     "discover",
     "discover_agent",
@@ -150,6 +151,12 @@ def _given_url(url: str | None, environ: Mapping[str, str]) -> tuple[str, str] |
     if url:
         return url, "--url"
     return (environ["HALTLINE_URL"], "HALTLINE_URL") if environ.get("HALTLINE_URL") else None
+
+
+def agents_url(environ: Mapping[str, str] = os.environ, folder: Path | None = None) -> str | None:
+    """Where agents reach the broker of this folder, if one runs and wrote it down. Raises SettingError."""
+    data = data_folder(environ, data=None, folder=folder or Path())
+    return _endpoint(data.path / "endpoints.json", data, "agents")
 
 
 def _written_url(data: DataFolder) -> tuple[str, str]:

@@ -329,3 +329,9 @@ def test_top_fills_the_terminal_until_q(control, person_file):
 def test_ctrl_c_exits_130(control, person_file):
     code, _ = _terminal("top", "--url", control.url, "--token-file", str(person_file), typed=b"\x03")
     assert code == 130
+
+
+def test_watching_a_broker_that_is_not_there_ends_at_once(person_file, bare):
+    ran = bare("top", "--url", "http://127.0.0.1:1", "--token-file", str(person_file))
+    assert ran.code == 69
+    assert "no broker answers" in ran.err

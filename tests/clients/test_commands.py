@@ -54,7 +54,7 @@ CASES = [
     ("policy reload", "reload_policy", {}, "Policy 8 is in force now."),
     ("alerts list --limit 3", "list_alerts", {"limit": 3}, "research-bot stopped itself|slack-ops delivered|retrying after 3 attempts: HTTP 503"),
     ("tools list --upstream git", "list_tools", {"upstream": "git"}, "from amount|unpriced|One credential for all agents: payments|tools import"),
-    ("tools import git", "import_tools", {"upstream": "git"}, "2 entries written to policies/tools.yaml|git__diff|policy reload"),
+    ("tools import git", "import_tools", {"upstream": "git"}, "2 entries written to policies/tools.yaml|git__diff|set the prices now"),
     ("tools pin git --diff", "review_tools", {"target": "git"}, "QUARANTINED git__log|by operator:anna|- Show the log.|ZERO WIDTH SPACE"),
     ("operators add anna", "add_operator", {"name": "anna"}, "Added operator anna.|\nhl_o_once\n|shown once"),
     ("operators list", "list_operators", {}, "anna|person|active"),

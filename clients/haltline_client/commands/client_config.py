@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import click
 
 from haltline_client.commands.desk import examples
+from haltline_client.discover import agents_url as running_broker
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -151,9 +152,11 @@ SNIPPETS: Mapping[str, Callable[[str, str], Snippet]] = {
     "--agent", metavar="HANDLE", help="The agent it is for: names its own variable, such as HALTLINE_TOKEN_BOT."
 )
 @click.option("--token-env", metavar="NAME", help="The variable that holds the credential. [default: HALTLINE_TOKEN]")
-@click.option("--agents-url", default=AGENTS_URL, metavar="URL", help=f"The agents' listener. [default: {AGENTS_URL}]")
+@click.option(
+    "--agents-url", metavar="URL", help=f"The agents' listener. [default: the running broker's, else {AGENTS_URL}]"
+)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object with place and text.")
-def client_config(host: str, agent: str | None, token_env: str | None, agents_url: str, as_json: bool) -> None:
+def client_config(host: str, agent: str | None, token_env: str | None, agents_url: str | None, as_json: bool) -> None:
     """Print the configuration that points HOST at this broker. Edits nothing."""
     if agent and token_env:
         raise click.UsageError("--agent and --token-env exclude each other.")
@@ -163,7 +166,8 @@ def client_config(host: str, agent: str | None, token_env: str | None, agents_ur
     if not env.isidentifier() or not env.isascii():
         raise click.BadParameter(f"{env!r} is not the name of an environment variable", param_hint="--token-env")
     token_file = str(Path(click.get_app_dir("haltline")) / f"{agent or 'agent'}.token")
-    snippet = SNIPPETS[host](agents_url, token_file if host == "claude-desktop" else env)
+    url = agents_url or running_broker() or AGENTS_URL
+    snippet = SNIPPETS[host](url, token_file if host == "claude-desktop" else env)
     if as_json:
         click.echo(json.dumps({"host": host, "place": snippet.place, "text": snippet.text}, separators=(",", ":")))
         return

@@ -151,3 +151,6 @@ def _print_resumed(desk: Desk, result: Resumed, target: str) -> None:
     desk.page.line(Styled(f"Resumed {clean(result.get('target', target))} in {desk.took_ms} ms.", "bold"))
     if result.get("allowance"):
         desk.page.fact("allowance", f"{amount(result['allowance'])} added to the cap")
+    elif clean(result.get("was", {}).get("code")).startswith(("budget.", "calls.")):
+        text = "Nothing was added to the cap: a call that exceeds it halts again, and a resume with --allow AMOUNT adds to it."
+        desk.page.wrapped(text, head="")

@@ -89,4 +89,6 @@ def _print_imported(desk: Desk, result: ImportedTools) -> None:
     desk.page.line(f"{len(tools)} entries written to {clean(result['written'])}, all at price 0:")
     for tool in tools:
         desk.page.line(f"  {clean(tool)}")
-    desk.page.line("Review the prices, then: haltline policy reload")
+    desk.page.wrapped(
+        "They count within a second, for every agent whose scope has these tools: set the prices now.", head=""
+    )

@@ -51,7 +51,8 @@ def _repeat_lines(desk: Desk, interval: float, times: int | None) -> None:
     for number in _ticks(times):
         if number:
             time.sleep(interval)
-        result, trouble = _look(desk)
+        # A broker that was never there ends the command; one that goes away meanwhile is waited for.
+        result, trouble = (desk.ask(lambda control: control.status()), "") if number == 0 else _look(desk)
         if result is None:
             click.echo(trouble, err=True)
         elif desk.as_json:

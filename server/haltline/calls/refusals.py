@@ -47,6 +47,8 @@ def _sentence(text: str) -> str:
 def _advice(verdict: Verdict, reason: Reason) -> str:
     if "do not retry" in reason.text:
         return ""
+    if reason.code in {"args.schema", "args.rule"}:
+        return "Correct the arguments before you call again."
     if verdict == "halted":
         return "This is stopped until an operator resumes it; do not retry."
     if verdict == "unknown":
