@@ -22,9 +22,11 @@ if TYPE_CHECKING:
     from haltline.parts import Parts
     from haltline.wire.standing import Standing
 
-__all__ = ["LISTS", "Hearer", "Hearers", "Place"]
+__all__ = ["LISTS", "SUBSCRIPTIONS_MAX", "Hearer", "Hearers", "Place"]
 
 HELD_MAX = 256
+SUBSCRIPTIONS_MAX = 256
+"""Resources that one session or one stream may subscribe to."""
 LISTS = {
     "notifications/tools/list_changed": "tools",
     "notifications/prompts/list_changed": "prompts",
@@ -159,9 +161,14 @@ class Hearers:
 
     # who subscribed to what
 
-    def join(self, hearer: Hearer, uri: str, place: Place) -> None:
+    def join(self, hearer: Hearer, uri: str, place: Place) -> bool:
+        """False: it has as many as it may have, which it may have got since it asked."""
+        if uri not in hearer.places and len(hearer.places) >= SUBSCRIPTIONS_MAX:
+            self.decline(uri, place)
+            return False
         hearer.places[uri] = place
         self._at.setdefault(place.where, set()).add(hearer)
+        return True
 
     def leave(self, hearer: Hearer, uri: str) -> None:
         """It hears of this resource no more; when nobody does, its upstream is told."""
@@ -173,7 +180,11 @@ class Hearers:
             here.discard(hearer)
             if not here:
                 self._at.pop(place.where, None)
-        if not self.others(hearer, uri, place):
+        self.decline(uri, place)
+
+    def decline(self, uri: str, place: Place) -> None:
+        """Whoever subscribed to it does not want it any more: when nobody does, its upstream is told."""
+        if not any(uri in one.places for one in self._at.get(place.where, ())):
             upstream = self._parts.catalog.upstream(place.upstream)
             assert isinstance(upstream, Telling)
             upstream.quiet(place.line, uri)

@@ -17,7 +17,7 @@ from haltline.calls.refusals import as_error, refusal
 from haltline.calls.streams import STREAMS_PER_AGENT_MAX, Stream
 from haltline.errors import StoreUnavailable
 from haltline.gateway.brokered import Brokered, peer_of
-from haltline.gateway.hearers import LISTS, Hearer, Hearers, Place
+from haltline.gateway.hearers import LISTS, SUBSCRIPTIONS_MAX, Hearer, Hearers, Place
 from haltline.identity import Unknown
 from haltline.policy.model import Principal, Reason
 from haltline.upstreams.model import Caller, Peer
@@ -43,8 +43,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Streams"]
 
-SUBSCRIPTIONS_MAX = 256
-"""Resources that one session or one stream may subscribe to."""
+_FULL = f"at most {SUBSCRIPTIONS_MAX} subscriptions"
+_ENDED = "this MCP session has ended; send initialize again"
 ACKNOWLEDGED = "notifications/subscriptions/acknowledged"
 _FLAGS = {f"{kind}ListChanged": method for method, kind in LISTS.items()}
 """How a subscription asks to be told of each."""
@@ -83,7 +83,7 @@ class Streams:
             return _Noted(exchange, uri, target, self._note)
         if exchange.method == SUBSCRIBE:
             if len(hearer.places) >= SUBSCRIPTIONS_MAX:
-                return messages.error(messages.INVALID_REQUEST, f"at most {SUBSCRIPTIONS_MAX} subscriptions")
+                return messages.error(messages.INVALID_REQUEST, _FULL)
         elif uri in hearer.places and self._hearers.others(hearer, uri, hearer.places[uri]):
             self._leave(conversation, hearer, uri)
             return messages.result({})  # another session of its line goes on hearing of it
@@ -94,23 +94,30 @@ class Streams:
         hearer = None if conversation is None else self._sessions.get(conversation)
         if hearer is None or hearer.stream is None or running is None or not running.session_id:
             return
-        hearer.stream.session_id = running.session_id
-        if running.stopped is not None:
-            hearer.stream.stop(running.stopped)
+        _bind(hearer.stream, running)
 
-    def _note(self, request: Brokered, exchange: Exchange, answer: Answer) -> None:
-        """What became of it, before its client is told."""
-        conversation, running, uri = exchange.conversation, request.running, str(request.arguments["uri"])
-        if conversation is None or running is None:
-            return
-        hearer = self._of(conversation)
+    def _note(self, request: Brokered, exchange: Exchange, answer: Answer) -> Answer:
+        """What became of it, before its client is told; the answer that its client gets."""
+        conversation, uri = exchange.conversation, str(request.arguments["uri"])
+        if conversation is None:
+            return answer
+        hearer = self._sessions.get(conversation)
         if request.method != SUBSCRIBE:
-            self._leave(conversation, hearer, uri)
-            return
-        place = self._place(request.target, running, request.peer, answer)
-        if place is not None:
-            self._hearers.join(hearer, uri, place)
-            conversation.subscriptions.add(uri)
+            if hearer is not None:
+                self._leave(conversation, hearer, uri)
+            return answer
+        place = self._place(request.target, request.running, request.peer, answer)
+        return answer if place is None else self._take(conversation, uri, place) or answer
+
+    def _take(self, conversation: Conversation, uri: str, place: Place) -> Answer | None:
+        """Join, or why not: meanwhile its session has ended, or others of its own have filled it."""
+        if conversation.ended:
+            self._hearers.decline(uri, place)
+            return messages.error(messages.INVALID_REQUEST, _ENDED)
+        if not self._hearers.join(self._of(conversation), uri, place):
+            return messages.error(messages.INVALID_REQUEST, _FULL)
+        conversation.subscriptions.add(uri)
+        return None
 
     def _place(self, target: Tool | None, running: Running | None, peer: Peer, answer: Answer) -> Place | None:
         """Where a resource will be told of that was subscribed to; None: it was not."""
@@ -149,6 +156,8 @@ class Streams:
                 return self._turn_away(stream, request.source)
             if isinstance(stream, Reason):
                 return NoStream(stream.text)
+            if request.conversation.ended:  # while it was admitted
+                return NoStream(_ENDED)
             hearer, standing = self._of(request.conversation), request.standing
             if hearer.stream is not None:
                 hearer.stream.end()  # one for each session: the newest
@@ -219,7 +228,7 @@ class Streams:
         if not stream.scope.cancel_called:
             await self._broker.call(request)
         if request.running is not None and request.running.session_id:
-            stream.session_id = request.running.session_id
+            _bind(stream, request.running)
 
     # both
 
@@ -304,15 +313,14 @@ class _Noted(Brokered):
         exchange: Exchange,
         uri: str,
         target: Tool | None,
-        noted: Callable[[Brokered, Exchange, Answer], None],
+        noted: Callable[[Brokered, Exchange, Answer], Answer],
     ) -> None:
         super().__init__(exchange, uri if target is None else target.name, target, {"uri": uri})
         self._of = exchange
         self._noted = noted
 
     async def respond(self, answer: Answer) -> None:
-        self._noted(self, self._of, answer)
-        await super().respond(answer)
+        await super().respond(self._noted(self, self._of, answer))
 
 
 class _Subscribing:
@@ -351,6 +359,13 @@ class _Subscribing:
     async def respond(self, answer: Answer) -> None:
         if self.noted is not None:
             self.noted(answer)
+
+
+def _bind(stream: Stream, running: Running) -> None:
+    """To the session of this call, which may have been stopped before its stream could be found by it."""
+    stream.session_id = running.session_id or ""
+    if running.stopped is not None:
+        stream.stop(running.stopped)
 
 
 def _say(standing: Standing, message: dict[str, Any]) -> None:

@@ -110,13 +110,15 @@ class HttpUpstream:
 
     async def call(self, call: UpstreamCall) -> dict[str, Any]:
         deadline = asyncio.get_running_loop().time() + call.deadline_s
-        async with self._places.held(call.caller.agent_id, deadline):
-            speaker = await self._speaker(key_of(self._spec.isolation, call.caller), deadline, call.peer)
-            if isinstance(speaker, Handshake) and call.peer.log_level not in {None, *speaker.log_level}:
-                await self._set_level(speaker, str(call.peer.log_level), deadline)
-            answer = await self._carry(speaker, call, deadline)
-            if answer is None:
-                answer = await self._send_again(call, deadline)
+        key, agent = key_of(self._spec.isolation, call.caller), call.caller.agent_id
+        async with self._places.held(agent, deadline):
+            with self._handshakes.used(key, call.peer, agent):
+                speaker = await self._speaker(key, deadline, call.peer)
+                if isinstance(speaker, Handshake) and call.peer.log_level not in {None, *speaker.log_level}:
+                    await self._set_level(speaker, str(call.peer.log_level), deadline)
+                answer = await self._carry(speaker, call, deadline)
+                if answer is None:
+                    answer = await self._send_again(call, deadline)
         if isinstance(speaker, Modern) and answer.get("error", {}).get("code") == _HEADER_MISMATCH:
             self._changed()  # a schema with other headers than those that were listed
         return answer

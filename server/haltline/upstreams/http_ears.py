@@ -75,6 +75,7 @@ class Ears:
         self._streams: dict[tuple[Line, str], asyncio.Task[None]] = {}
         self._answers: set[asyncio.Task[None]] = set()
         self.told: Told = unheard
+        handshakes.on_ended = self._drop
 
     def forget(self, caller: Caller, *, session_only: bool) -> None:
         for line in [one for one in self._ears if for_caller_alone(one[:2], caller, session_only=session_only)]:

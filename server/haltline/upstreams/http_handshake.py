@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-from collections import OrderedDict
-from collections.abc import Mapping
+from collections import Counter, OrderedDict
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 from haltline.upstreams import faults
 from haltline.upstreams.http_eras import Handshake
 from haltline.upstreams.http_line import HttpLine
-from haltline.upstreams.isolation import Key, for_caller_alone, introduction
+from haltline.upstreams.isolation import OWN, Held, Key, Whole, for_caller_alone, introduction, leaving
 from haltline.upstreams.messages import HANDSHAKE_VERSIONS, initialize_params, notification, request
 from haltline.upstreams.model import NOBODY, Caller, NotSent, Peer, UpstreamSpec
 
 __all__ = ["MAX_SESSIONS", "HandshakeRefused", "Handshakes"]
 
-SessionKey = tuple[str, str, str]
-"""An isolation key, and what the client said of itself."""
 MAX_SESSIONS = 1024
 END_S = 0.8
 
@@ -32,8 +31,12 @@ class Handshakes:
     def __init__(self, spec: UpstreamSpec, line: HttpLine) -> None:
         self._spec = spec
         self._line = line
-        self._open: OrderedDict[SessionKey, Handshake] = OrderedDict()
-        self._opening: dict[SessionKey, asyncio.Task[Handshake]] = {}
+        self._open: OrderedDict[Whole, Handshake] = OrderedDict()
+        self._opening: dict[Whole, asyncio.Task[Handshake]] = {}
+        self._users: Counter[Whole] = Counter()
+        self._openers: dict[Whole, str] = {}
+        self.on_ended: Callable[[Whole], object] = lambda _: None
+        """Told of a session that was ended for another one."""
         self.capabilities: Mapping[str, Any] = {}
         """As the upstream answered the newest handshake."""
 
@@ -42,6 +45,21 @@ class Handshakes:
         if found is not None:
             self._open.move_to_end((*key, introduction(peer)))
         return found
+
+    @contextmanager
+    def used(self, key: Key, peer: Peer, opener: str) -> Iterator[None]:
+        """Meanwhile this session is not ended for another one. `opener`: the agent, whoever may share what it opens."""
+        whole = (*key, introduction(peer))
+        self._users[whole] += 1
+        self._openers.setdefault(whole, opener)
+        try:
+            yield
+        finally:
+            self._users[whole] -= 1
+            if not self._users[whole]:
+                del self._users[whole]
+                if whole not in self._open and whole not in self._opening:
+                    self._openers.pop(whole, None)
 
     async def get(self, key: Key, peer: Peer = NOBODY) -> Handshake:
         """Raises UpstreamError. All who come while it is being opened wait for the same one; none of them can end it."""
@@ -60,15 +78,33 @@ class Handshakes:
                 raise faults.unreachable(self._spec.name) from None
             raise
 
-    async def _open_new(self, key: SessionKey, peer: Peer) -> Handshake:
+    async def _open_new(self, key: Whole, peer: Peer) -> Handshake:
         try:
+            await self._make_room(key)
             self._open[key] = session = await self._initialize(peer)
         finally:
             del self._opening[key]
-        while len(self._open) > MAX_SESSIONS:
-            _, oldest = self._open.popitem(last=False)
-            await self._end([oldest])
         return session
+
+    async def _make_room(self, key: Whole) -> None:
+        """Raises NotSent where nothing that may be ended is idle."""
+        known = {*self._open, *self._opening, *self._users}
+        self._openers = {one: opener for one, opener in self._openers.items() if one in known}
+        wanted = Held(key, self._openers.get(key, ""), idle=True)
+        while key != (*OWN, ""):
+            ending = leaving(self._spec.name, wanted, self._held(key), MAX_SESSIONS)
+            if ending is None:
+                return
+            session = self._open.pop(ending)
+            self.on_ended(ending)
+            await self._end([session])
+
+    def _held(self, wanted: Whole) -> Iterator[Held]:
+        for key in self._open:
+            yield Held(key, self._openers.get(key, ""), key not in self._users)
+        for key in self._opening:
+            if key != wanted:
+                yield Held(key, self._openers.get(key, ""), idle=False)
 
     def lost(self, session: Handshake) -> None:
         """The upstream does not know it any more."""

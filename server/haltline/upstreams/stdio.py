@@ -14,7 +14,7 @@ from functools import partial
 from typing import Any
 
 from haltline.upstreams import faults
-from haltline.upstreams.isolation import OWN, for_caller_alone, introduction, key_of
+from haltline.upstreams.isolation import OWN, Held, Whole, for_caller_alone, introduction, key_of, leaving
 from haltline.upstreams.listing import all_tools
 from haltline.upstreams.model import NOBODY, Caller, NotSent, Peer, UpstreamCall, UpstreamError, UpstreamSpec
 from haltline.upstreams.places import Places
@@ -23,11 +23,9 @@ from haltline.upstreams.telling import SUBSCRIBE, SUBSCRIBING, UNSUBSCRIBE, Line
 
 __all__ = ["MAX_PROCESSES", "StdioUpstream"]
 
-SlotKey = tuple[str, str, str]
-"""An isolation key, and what the client said of itself."""
-_OWN_SLOT: SlotKey = (*OWN, "")
+_OWN_SLOT: Whole = (*OWN, "")
 MAX_PROCESSES = 128
-"""Of one upstream. For another one the process that was idle longest is ended."""
+"""Of one upstream. For another one a process that is idle is ended."""
 START_TIMES = 3.0
 """A start may take so many times as long as a connection: a package runner may fetch the program first."""
 FIRST_BACK_OFF_S = 0.5
@@ -41,6 +39,10 @@ class _Slot:
 
     session: StdioSession | None = None
     starting: asyncio.Task[StdioSession] | None = None
+    opener: str = ""
+    """The agent that it was first needed for."""
+    waiting: int = 0
+    """Calls that are about to use it."""
     failures: int = 0
     not_before: float = 0.0
     uris: set[str] = field(default_factory=set)
@@ -51,7 +53,7 @@ class StdioUpstream:
     def __init__(self, spec: UpstreamSpec) -> None:
         self._spec = spec
         self._places = Places(spec.name, spec.max_concurrent)
-        self._slots: OrderedDict[SlotKey, _Slot] = OrderedDict()
+        self._slots: OrderedDict[Whole, _Slot] = OrderedDict()
         self._changed: Callable[[], None] = lambda: None
         self._closed = False
         self._background: set[asyncio.Task[None]] = set()
@@ -98,7 +100,7 @@ class StdioUpstream:
         deadline = asyncio.get_running_loop().time() + call.deadline_s
         key = (*key_of(self._spec.isolation, call.caller), introduction(call.peer))
         async with self._places.held(call.caller.agent_id, deadline):
-            session = await self._session(key, deadline, call.peer)
+            session = await self._session(key, deadline, call.peer, call.caller.agent_id)
             answer = await session.call(call, deadline)
             slot = self._slots.get(key)
             if slot is not None:
@@ -118,16 +120,17 @@ class StdioUpstream:
         await self._end(slots)
         await asyncio.gather(*self._background, return_exceptions=True)
 
-    async def _session(self, key: SlotKey, deadline: float, peer: Peer) -> StdioSession:
+    async def _session(self, key: Whole, deadline: float, peer: Peer, opener: str = "") -> StdioSession:
         """Raises NotSent: nothing of the call left."""
         slot = self._slots.get(key)
         if slot is None:
-            await self._make_room()
-            slot = self._slots.setdefault(key, _Slot())
+            await self._make_room(key, opener)
+            slot = self._slots.setdefault(key, _Slot(opener=opener))
         self._slots.move_to_end(key)
         if slot.session is not None and slot.session.usable:
             return slot.session
         starting = slot.starting = slot.starting or self._start(key, slot, peer)
+        slot.waiting += 1
         try:
             async with asyncio.timeout_at(deadline):
                 return await asyncio.shield(starting)
@@ -137,8 +140,10 @@ class StdioUpstream:
             if starting.cancelled():  # by whoever ended it, not the call
                 raise faults.unreachable(self._spec.name) from None
             raise
+        finally:
+            slot.waiting -= 1
 
-    def _start(self, key: SlotKey, slot: _Slot, peer: Peer) -> asyncio.Task[StdioSession]:
+    def _start(self, key: Whole, slot: _Slot, peer: Peer) -> asyncio.Task[StdioSession]:
         """Raises NotSent while the next attempt is not due."""
         wait_s = slot.not_before - asyncio.get_running_loop().time()
         if self._closed or wait_s > 0:
@@ -147,7 +152,7 @@ class StdioUpstream:
         task.add_done_callback(_seen)
         return task
 
-    async def _open(self, key: SlotKey, slot: _Slot, peer: Peer) -> StdioSession:
+    async def _open(self, key: Whole, slot: _Slot, peer: Peer) -> StdioSession:
         limit_s = START_TIMES * self._spec.connect_timeout_s
         try:
             slot.session = await open_session(self._spec, peer, partial(self._ended, slot), self._tell_changed, limit_s)
@@ -161,7 +166,7 @@ class StdioUpstream:
             self._later(self._subscribe_again(key, slot.session, uri))
         return slot.session
 
-    async def _subscribe_again(self, key: SlotKey, session: StdioSession, uri: str) -> None:
+    async def _subscribe_again(self, key: Whole, session: StdioSession, uri: str) -> None:
         await _ask(session, SUBSCRIBE, uri)
         self._told(key, updated(uri))
 
@@ -189,12 +194,15 @@ class StdioUpstream:
             pause_s = min(FIRST_BACK_OFF_S * 2 ** min(slot.failures - 2, 20), LONGEST_BACK_OFF_S)
             slot.not_before = asyncio.get_running_loop().time() + pause_s
 
-    async def _make_room(self) -> None:
-        while len(self._slots) >= MAX_PROCESSES:
-            idle = next((key for key, slot in self._slots.items() if key != _OWN_SLOT and not _in_use(slot)), None)
-            if idle is None:
-                raise NotSent("upstream.busy", f"{self._spec.name} runs as often as it may; retry later")
-            await self._end([self._slots.pop(idle)])
+    async def _make_room(self, key: Whole, opener: str) -> None:
+        """Raises NotSent where nothing that may be ended is idle."""
+        wanted = Held(key, opener, idle=True)
+        while key != _OWN_SLOT and key not in self._slots:
+            held = [Held(one, slot.opener, not _in_use(slot)) for one, slot in self._slots.items()]
+            ending = leaving(self._spec.name, wanted, held, MAX_PROCESSES)
+            if ending is None:
+                return
+            await self._end([self._slots.pop(ending)])
 
     async def _end(self, slots: list[_Slot]) -> None:
         starting = [slot.starting for slot in slots if slot.starting is not None]
@@ -206,7 +214,7 @@ class StdioUpstream:
 
 
 def _in_use(slot: _Slot) -> bool:
-    return slot.starting is not None or (slot.session is not None and slot.session.in_use)
+    return slot.waiting > 0 or slot.starting is not None or (slot.session is not None and slot.session.in_use)
 
 
 def _note(uris: set[str], call: UpstreamCall, answer: Mapping[str, Any]) -> None:

@@ -189,7 +189,18 @@ class StdioSession:
         if self.child is not None:
             params = {"requestId": identifier, "reason": "no longer wanted"}
             self.child.write(notification("notifications/cancelled", params))
+        self._abandoned_may_run()  # so that what is kept does not grow
         self._abandoned[identifier] = asyncio.get_running_loop().time()
+
+    def _abandoned_may_run(self) -> bool:
+        """Whether a call that was called off may be what the program speaks of now. Forgets those of long ago."""
+        long_ago = asyncio.get_running_loop().time() - ABANDONED_S
+        while self._abandoned:
+            oldest = next(iter(self._abandoned))
+            if self._abandoned[oldest] > long_ago:
+                return True
+            del self._abandoned[oldest]
+        return False
 
     def _child_ended(self, why: str) -> None:
         error = self._why_lost(why)
@@ -247,13 +258,8 @@ class StdioSession:
 
     def _asked(self, message: dict[str, Any]) -> None:
         """What the program asks of its client goes to the only call that it can be about; else nothing is offered."""
-        alone = next(iter(self._pending.values())) if len(self._pending) == 1 else None
-        if (
-            message["method"] != "ping"
-            and alone is not None
-            and alone.ask is not None
-            and self._spec.isolation != "shared"
-        ):
+        alone = self._alone()
+        if message["method"] != "ping" and alone is not None and alone.ask is not None:
             task = asyncio.create_task(self._ask_client(alone.ask, message))
             self._asking.add(task)
             task.add_done_callback(self._asking.discard)
@@ -273,13 +279,15 @@ class StdioSession:
             pending.tell({**message, "params": {**(params or {}), "progressToken": pending.token}})
 
     def _logged(self, message: dict[str, Any]) -> None:
+        alone = self._alone()
+        if alone is not None:
+            alone.tell(message)
+
+    def _alone(self) -> _Pending | None:
         """What names no call belongs to the only one there is; to none under `shared`, nor while one called off may run."""
-        long_ago = asyncio.get_running_loop().time() - ABANDONED_S
-        self._abandoned = {one: at for one, at in self._abandoned.items() if at > long_ago}
-        if self._spec.isolation == "shared" or len(self._pending) != 1 or self._abandoned:
-            return
-        (pending,) = self._pending.values()
-        pending.tell(message)
+        if self._spec.isolation == "shared" or len(self._pending) != 1 or self._abandoned_may_run():
+            return None
+        return next(iter(self._pending.values()))
 
     def _unreadable(self, line: bytes, error: BadMessage) -> None:
         """Fail the call that it answers, if that can be seen; a line that is none of the protocol's is passed over."""

@@ -15,13 +15,14 @@ from typing import TYPE_CHECKING, Any
 import anyio
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
     from haltline.wire.messages import Answer
 
 __all__ = ["Conversation", "Conversations", "Question"]
 
 _REMEMBERED_MAX = 10_000
+_OF_ONE_OWNER_MAX = 64
 UPDATED = "notifications/resources/updated"
 _NUMBERS = itertools.count(1)
 
@@ -47,7 +48,7 @@ class Question:
 class Conversation:
     """One session. `standing` sends on its open GET stream; None while there is none."""
 
-    __slots__ = ("capabilities", "info", "log_level", "on_end", "questions", "standing", "subscriptions")
+    __slots__ = ("capabilities", "ended", "info", "log_level", "on_end", "questions", "standing", "subscriptions")
 
     def __init__(self) -> None:
         self.capabilities: Mapping[str, Any] = {}
@@ -58,6 +59,12 @@ class Conversation:
         self.subscriptions: set[str] = set()
         """URIs of the resources it wants to hear about."""
         self.on_end: Callable[[], None] | None = None
+        self.ended = False
+
+    @property
+    def in_use(self) -> bool:
+        """A question of it is open, or its stream."""
+        return bool(self.questions) or self.standing is not None
 
     def introduce(self, params: Mapping[str, Any]) -> None:
         """What `initialize` says of the client."""
@@ -73,6 +80,7 @@ class Conversation:
 
     def end(self) -> None:
         """It is over: nobody hears of it any more."""
+        self.ended = True
         self.subscriptions.clear()
         if self.on_end is not None:
             self.on_end()
@@ -85,18 +93,41 @@ class Conversation:
 class Conversations:
     def __init__(self) -> None:
         self._known: OrderedDict[str, Conversation] = OrderedDict()
+        self._owner_of: dict[str, str] = {}
+        self._owned: dict[str, OrderedDict[str, None]] = {}
 
-    def of(self, session_id: str) -> Conversation:
+    def of(self, session_id: str, owner: str = "") -> Conversation:
+        """`owner`: the id of the credential that the session belongs to, where it is known; one of many ends its own."""
         known = self._known.get(session_id)
         if known is None:
             known = self._known[session_id] = Conversation()
-            if len(self._known) > _REMEMBERED_MAX:
-                self._known.popitem(last=False)[1].end()
         self._known.move_to_end(session_id)
+        if owner:
+            self._belongs(session_id, owner)
+        if len(self._known) > _REMEMBERED_MAX:
+            self.end(self._least_missed(self._known))
         return known
+
+    def _belongs(self, session_id: str, owner: str) -> None:
+        self._owner_of.setdefault(session_id, owner)  # a session never changes hands
+        mine = self._owned.setdefault(self._owner_of[session_id], OrderedDict())
+        mine[session_id] = None
+        mine.move_to_end(session_id)
+        if len(mine) > _OF_ONE_OWNER_MAX:
+            self.end(self._least_missed(mine))
+
+    def _least_missed(self, oldest_first: Iterable[str]) -> str:
+        """The oldest that is not in use, else the oldest; never the newest, which was just asked for."""
+        ids = list(oldest_first)[:-1]
+        return next((one for one in ids if not self._known[one].in_use), ids[0])
 
     def end(self, session_id: str) -> None:
         known = self._known.pop(session_id, None)
+        owner = self._owner_of.pop(session_id, None)
+        if owner is not None:
+            self._owned[owner].pop(session_id, None)
+            if not self._owned[owner]:
+                del self._owned[owner]
         if known is not None:
             known.end()
 

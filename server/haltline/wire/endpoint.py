@@ -20,6 +20,7 @@ from haltline.wire.headers import Mismatch, mismatch, mismatch_of_arguments
 from haltline.wire.http import JSON, BadRequest, Receive, Scope, Send, accepts, fold, read_body, send_reply
 from haltline.wire.messages import Answer, Message, Unauthorized
 from haltline.wire.reply import Reply
+from haltline.wire.sessions import owner_of
 from haltline.wire.standing import StandingFace, serve_standing, until_gone
 
 if TYPE_CHECKING:
@@ -182,7 +183,7 @@ class Endpoint:
             return True
         if not self._sessions.valid(exchange.session_key, exchange.token):
             return False
-        exchange.conversation = self._conversations.of(exchange.session_key)
+        exchange.conversation = self._conversations.of(exchange.session_key, owner_of(exchange.token))
         return True
 
     # answering
@@ -247,7 +248,7 @@ class Endpoint:
     def _initialized(self, exchange: Exchange) -> dict[str, Any]:
         asked = exchange.params.get("protocolVersion")
         session_id = self._sessions.issue(exchange.token)
-        self._conversations.of(session_id).introduce(exchange.params)
+        self._conversations.of(session_id, owner_of(exchange.token)).introduce(exchange.params)
         exchange.reply.headers.append((b"mcp-session-id", session_id.encode()))
         return {
             "protocolVersion": asked if asked in HANDSHAKE_VERSIONS else LATEST_HANDSHAKE,
@@ -282,7 +283,7 @@ class Endpoint:
             await send_reply(send, 404, b"this MCP session has ended; send initialize again")
             return
         if message.answer is not None and session_key:
-            question = self._conversations.of(session_key).questions.get(str(message.id))
+            question = self._conversations.of(session_key, owner_of(token)).questions.get(str(message.id))
             if question is not None:
                 question.settle(message.answer)
         if message.method == "notifications/cancelled" and session_key:

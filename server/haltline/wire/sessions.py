@@ -14,7 +14,7 @@ from collections import OrderedDict
 
 from haltline.credentials import parse
 
-__all__ = ["SessionIds"]
+__all__ = ["SessionIds", "owner_of"]
 
 _RANDOM_BYTES = 18
 _ENDED_MAX = 10_000
@@ -45,8 +45,13 @@ class SessionIds:
             self._ended.popitem(last=False)
 
     def _mac(self, nonce: str, token: str | None) -> str:
-        presented = parse(token or "")
-        owner = presented.id if presented else ""
+        owner = owner_of(token)
         # Keyed BLAKE2b: for input this short it keeps the interpreter's lock, which an HMAC would hand to another thread.
         digest = hashlib.blake2b(f"{nonce}.{owner}".encode(), key=self._key, digest_size=_RANDOM_BYTES).digest()
         return base64.urlsafe_b64encode(digest).decode()
+
+
+def owner_of(token: str | None) -> str:
+    """The id of the credential that a session belongs to; empty where none was presented."""
+    presented = parse(token or "")
+    return presented.id if presented else ""

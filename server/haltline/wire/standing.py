@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 import anyio
 
 from haltline.wire.http import STREAM, Receive, Send, send_reply
+from haltline.wire.sessions import owner_of
 from haltline.wire.strict_json import dumps
 
 if TYPE_CHECKING:
@@ -142,7 +143,7 @@ async def serve_standing(
     if not sessions.valid(session_id, token):
         await send_reply(send, 404, b"this MCP session has ended; send initialize again")
         return None
-    conversation = conversations.of(session_id)
+    conversation = conversations.of(session_id, owner_of(token))
     said = await face.stand(StandingRequest(token, source, session_id, conversation, Standing(send), receive))
     if isinstance(said, NoStream):
         await send_reply(send, 405, said.text.encode(), headers=[(b"allow", b"POST, DELETE")])
