@@ -132,7 +132,7 @@ async def test_a_line_torn_by_a_crash_spoils_no_other(broker: Broker) -> None:
 
 async def test_the_loop_writes_by_itself(broker: Broker) -> None:
     await broker.append()
-    with anyio.fail_after(5):
+    with anyio.fail_after(30):
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(broker.checkpoints.run)
             while not broker.lines():

@@ -186,7 +186,7 @@ async def test_a_receiver_that_is_down_is_tried_later_and_the_reason_is_the_syst
 
 async def test_an_endless_answer_is_not_read_further_than_needed() -> None:
     async with receiver(Answer(200, endless=True), Answer(404, endless=True)) as hook:
-        with anyio.fail_after(5):
+        with anyio.fail_after(30):
             assert await outcome(hook) is None
             assert isinstance(await outcome(hook), Never)
 

@@ -71,7 +71,7 @@ async def test_a_running_call_is_nobodys_to_resolve(at: Desk) -> None:
     await at.agent()
     session = await at.session()
     at.upstream.script["slow"] = at.upstream.waiting
-    with anyio.fail_after(5):
+    with anyio.fail_after(30):
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(at.call, session["token"], "payments__slow")
             await at.upstream.started.wait()

@@ -38,7 +38,7 @@ tools:
   "*": {price: "0.00"}
 """
 ONE, TWO = "note://one", "note://two"
-HEAR_S = 5
+HEAR_S = 30
 
 
 class Heard:
@@ -95,6 +95,14 @@ class Setting:
         with anyio.fail_after(HEAR_S):
             while len(self.gateway._streams._hearers._listening) < wanted:
                 await anyio.sleep(0.005)
+
+    async def heard_upstream(self, client):
+        """Until what the upstream tells in this client's own session is listened to: what it says before is lost."""
+        await touch(client, ONE)
+        upstream = self.w.parts.catalog.upstream("telling")
+        with anyio.fail_after(HEAR_S):
+            for ear in list(upstream._ears._ears.values()) if isinstance(upstream, HttpUpstream) else ():
+                await ear.ready.wait()
 
     opened = 0
     gateway: Any = None
@@ -213,6 +221,7 @@ async def test_whoever_listens_is_told_when_the_tools_have_changed(s):
         assert one.server_capabilities.tools.list_changed is True
         async with other.listen(tools_list_changed=True) as changes:
             before = len((await one.list_tools()).tools)
+            await s.heard_upstream(one)
             await one.call_tool("telling__grow", {})
             await heard.until(lambda: heard.of(PromptListChangedNotification))
             if s.kind == "stdio":  # it grew in the agent's own process
@@ -228,6 +237,7 @@ async def test_whoever_listens_is_told_when_the_tools_have_changed(s):
 async def test_an_upstream_that_says_that_its_tools_changed_is_believed_though_the_list_reads_as_before(s):
     async with s.client(await s.token("a"), "legacy") as one, s.client(await s.token("b")) as other:
         async with other.listen(tools_list_changed=True) as changes:
+            await s.heard_upstream(one)
             await one.call_tool("telling__announce", {})
             with anyio.fail_after(HEAR_S):
                 assert await anext(changes) == ToolsListChanged()

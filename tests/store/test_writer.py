@@ -386,7 +386,7 @@ async def test_a_full_disk_fails_closed_and_heals_without_a_restart(tmp_path: Pa
         assert writer.failure is not None
         assert len(keys(tmp_path)) == acknowledged
         limit[0] = 0
-        with anyio.fail_after(5):  # nobody asks it to: a broker that refuses everything would never find out
+        with anyio.fail_after(30):  # nobody asks it to: a broker that refuses everything would never find out
             while writer.failure is not None:
                 await anyio.sleep(0.05)
         await writer.run(put("again"))

@@ -99,7 +99,7 @@ class PostOffice:
     @staticmethod
     async def done(outbox: Outbox) -> bool:
         """Wait until nothing more is due now."""
-        with anyio.fail_after(10):
+        with anyio.fail_after(30):
             return await outbox.flush(9)
 
     @asynccontextmanager

@@ -70,7 +70,7 @@ class Receiver:
 
     async def got(self, count: int) -> list[Received]:
         """Wait until that many requests have arrived."""
-        with anyio.fail_after(5):
+        with anyio.fail_after(30):
             while len(self.received) < count:
                 await self._arrived.wait()
         return self.received

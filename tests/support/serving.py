@@ -28,7 +28,7 @@ async def served(routes: Any, bound: Any = None) -> AsyncIterator[str]:
     server = Server(routes, LOOPBACK)
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(server.serve, [bound])
-        with anyio.fail_after(5):
+        with anyio.fail_after(30):
             while not server.started:
                 await anyio.lowlevel.checkpoint()
         try:

@@ -99,7 +99,7 @@ async def test_an_agent_all_of_whose_http_sessions_are_in_use_is_told_to_wait_an
         async with anyio.create_task_group() as tasks:
             for version in range(INTRODUCTIONS_MAX):
                 tasks.start_soon(shop.call, _call("wait", version=version))
-            with anyio.fail_after(10):
+            with anyio.fail_after(30):
                 while server.opened < INTRODUCTIONS_MAX:
                     await anyio.lowlevel.checkpoint()
             with pytest.raises(NotSent) as caught:

@@ -432,12 +432,12 @@ def gate() -> Any:
 
 
 async def happened(event: threading.Event) -> None:
-    with anyio.fail_after(5):
+    with anyio.fail_after(30):
         assert await asyncio.to_thread(event.wait, 5)
 
 
 async def given_back(shop: PythonUpstream, places: int) -> None:
-    with anyio.fail_after(5):
+    with anyio.fail_after(30):
         while shop._places._free != places:
             await anyio.sleep(0)
 
@@ -449,7 +449,7 @@ async def test_a_function_that_blocks_blocks_neither_the_broker_nor_the_others(l
             tasks.start_soon(Sent(), shop, blocking)
             await happened(gate.started)
             gate.started.clear()
-        with anyio.fail_after(5):
+        with anyio.fail_after(30):
             assert text_of(await Sent()(shop, "quick", caller=BOB)) == "quick"
         gate.go.set()
 
@@ -540,7 +540,7 @@ async def test_closing_ends_what_can_be_ended_and_waits_for_nothing_else(load, g
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(Sent(), shop, "sleeps")
         await happened(gate.started)
-        with anyio.fail_after(5):
+        with anyio.fail_after(30):
             await shop.aclose()
         await happened(gate.ended)
 

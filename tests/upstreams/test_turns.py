@@ -77,7 +77,7 @@ def connected() -> tuple[Connection, Pipe, Slow]:
 
 
 async def over(slow: Slow) -> None:
-    with anyio.fail_after(5):
+    with anyio.fail_after(30):
         await slow.over.wait()
 
 
@@ -99,7 +99,7 @@ async def test_of_a_body_that_comes_fast_only_one_read_is_made_in_a_turn() -> No
     quick.takes_s = 0
     connection.data_received(HEAD + BODY[:50_000])
     assert pipe.flows == ["pause"]
-    with anyio.fail_after(5):
+    with anyio.fail_after(30):
         while pipe.flows[-1] == "pause":
             await asyncio.sleep(0)
     connection.data_received(BODY[50_000:])
@@ -161,6 +161,6 @@ async def test_the_lines_of_a_program_are_handed_on_in_turns_and_all_of_them_bef
     program._exited.set()
     program._output_over()
     assert not ended.is_set(), "it still has something to say"
-    with anyio.fail_after(5):
+    with anyio.fail_after(30):
         await ended.wait()
     assert (heard, pipe.flows) == (lines, ["pause", "resume"])

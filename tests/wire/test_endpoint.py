@@ -251,7 +251,7 @@ async def test_at_2026_closing_the_connection_cancels(url, face):
             tasks.start_soon(lambda: client.post(url, timeout=30, **_modern(params={"name": "slow"})))
             await face.started.wait()
             tasks.cancel_scope.cancel()
-    with anyio.fail_after(5):
+    with anyio.fail_after(30):
         await face.cancelled.wait()
 
 
@@ -274,7 +274,7 @@ async def test_in_the_handshake_era_only_a_notification_cancels_and_only_ones_ow
             assert answer.status_code == 202
             assert not face.cancelled.is_set()
         await http.post("", json={**cancel, "params": {"requestId": "s1"}}, headers={"Mcp-Session-Id": session})
-        with anyio.fail_after(5):
+        with anyio.fail_after(30):
             await face.cancelled.wait()
 
 
