@@ -279,7 +279,7 @@ async def test_when_the_host_ends_calls_are_cancelled_and_the_session_is_deleted
         host.close()
     code, took, said = await host.ended()
     assert (code, said) == (0, "")
-    assert took < 1
+    assert took < 5
     assert endpoint.of("notifications/cancelled")[0].message["params"]["requestId"] == 1
     assert endpoint.of("DELETE")[0].headers["mcp-session-id"] == SESSION
     async with asyncio.timeout(10):
@@ -294,7 +294,7 @@ async def test_a_broker_that_hangs_does_not_hold_the_end(endpoint, host):
     host.close()
     code, took, _ = await host.ended()
     assert code == 0
-    assert took < 1
+    assert took < 5
 
 
 async def test_a_cancelled_request_that_is_closed_without_an_answer_is_none(endpoint, host):

@@ -234,7 +234,7 @@ async def test_what_client_config_prints_for_claude_desktop_works_as_it_is(
         host.close()
         code, took, errors = await host.ended()
     assert (code, errors) == (0, "")
-    assert took < 1
+    assert took < 5
 
 
 async def test_the_broker_s_address_is_found_in_a_data_folder_that_is_named(broker, token, tmp_path):

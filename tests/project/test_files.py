@@ -42,7 +42,7 @@ def files() -> Iterator[Path]:
         names[:] = [name for name in names if name not in NOT_OURS and not name.endswith(("_cache", ".egg-info"))]
         if ".hypothesis" in names:
             names.remove(".hypothesis")
-        yield from (Path(folder) / name for name in found if not name.endswith(".pyc"))
+        yield from (Path(folder) / name for name in found if not name.endswith(".pyc") and name not in NOT_OURS)
 
 
 FILES = sorted(files())

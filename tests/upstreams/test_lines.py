@@ -35,4 +35,4 @@ def test_time_grows_with_the_length_only() -> None:
     for _ in range(400_000):
         reader.feed(b"x" * 10)
     assert len(reader.feed(b"\n")[0]) == 4_000_000
-    assert time.monotonic() - began < 3
+    assert time.monotonic() - began < 10

@@ -47,7 +47,7 @@ def test_time_grows_with_the_length_only() -> None:
     began = time.monotonic()
     (event,) = all_of([b"data: ", *[b"x" * 10] * 400_000, b"\n\n"], 10_000_000)
     assert len(event) == 4_000_000
-    assert time.monotonic() - began < 3
+    assert time.monotonic() - began < 10
 
 
 def test_where_a_stream_can_be_taken_up_is_the_id_of_its_last_whole_event() -> None:
