@@ -7,6 +7,7 @@ command of the server and one of the client may share a group (`audit`, `policy`
 from __future__ import annotations
 
 import importlib
+import json
 import os
 import sys
 from typing import TYPE_CHECKING, NamedTuple
@@ -198,8 +199,9 @@ haltline = click.version_option(__version__, prog_name="haltline", message="%(pr
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
     try:
-        code = haltline.main(None if arguments is None else list(arguments), "haltline", standalone_mode=False)
+        code = haltline.main(given, "haltline", standalone_mode=False)
         sys.stdout.flush()
     except SystemExit as ending:
         return ending.code if isinstance(ending.code, int) else EXIT_FAILURE
@@ -208,14 +210,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return EXIT_FAILURE
     except (click.ClickException, click.Abort, ClientError, HaltlineError) as error:
-        return _report(error)
+        return _report(error, as_json="--json" in given)
     return code if isinstance(code, int) else 0
 
 
-def _report(error: click.ClickException | click.Abort | ClientError | HaltlineError) -> int:
+def _report(error: click.ClickException | click.Abort | ClientError | HaltlineError, *, as_json: bool) -> int:
     """Say what went wrong on standard error; the exit code that goes with it."""
     if isinstance(error, click.Abort):
         return EXIT_INTERRUPTED
+    if as_json:
+        return _report_json(error)
     if isinstance(error, click.ClickException):
         error.show()
         return EXIT_USAGE if isinstance(error, click.UsageError) else error.exit_code
@@ -226,3 +230,14 @@ def _report(error: click.ClickException | click.Abort | ClientError | HaltlineEr
     text = "\n".join(clean(line) for line in str(error).splitlines())
     click.echo((click.style(head, fg="red") if colour else head) + text, err=True)
     return error.exit_code
+
+
+def _report_json(error: click.ClickException | ClientError | HaltlineError) -> int:
+    """One line for a program: `{"error": {"code": …, "message": …}}`."""
+    if isinstance(error, click.ClickException):
+        usage = isinstance(error, click.UsageError)
+        code, message, status = "usage", error.format_message(), EXIT_USAGE if usage else error.exit_code
+    else:
+        code, message, status = error.code, str(error), error.exit_code
+    click.echo(json.dumps({"error": {"code": code, "message": message}}, separators=(",", ":")), err=True)
+    return status

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pty
 import re
@@ -101,9 +102,19 @@ def _read(terminal: int) -> bytes:
 )
 def test_a_failed_request_exits_with_its_code_and_prints_nothing_on_stdout(haltline, control, failure, code, says):
     control.answers["revoke"] = failure
-    ran = haltline("revoke", "x", "--reason", "r", "--json")
+    ran = haltline("revoke", "x", "--reason", "r")
     assert (ran.code, ran.out) == (code, "")
     assert says in ran.err
+
+
+def test_a_program_that_asks_for_json_gets_the_error_as_json_with_the_same_exit_code(haltline, control, bare):
+    control.answers["revoke"] = Failure("operator.forbidden", "a person only")
+    ran = haltline("revoke", "x", "--reason", "r", "--json")
+    assert (ran.code, ran.out) == (2, "")
+    assert json.loads(ran.err) == {"error": {"code": "operator.forbidden", "message": "a person only"}}
+    ran = bare("revoke", "--json")
+    assert ran.code == 64
+    assert json.loads(ran.err)["error"]["code"] == "usage"
 
 
 def test_a_dead_credential_exits_2(bare, control, tmp_path):
