@@ -80,9 +80,8 @@ class HttpClient:
         if not body:
             return []
         if reply.headers.get("Content-Type", "").startswith("text/event-stream"):
-            return [
-                json.loads(line[5:]) for line in body.split(b"\n") if line.startswith(b"data:") and line[5:].strip()
-            ]
+            told = [line[5:] for line in body.split(b"\n") if line.startswith(b"data:") and line[5:].strip()]
+            return [json.loads(one) for one in (told[-1:] if last_only else told)]
         return [json.loads(body)]
 
     def close(self) -> None:

@@ -6,8 +6,9 @@ import asyncio
 
 import pytest
 
+from haltline.upstreams.address import Address
 from haltline.upstreams.destinations import ForbiddenDestination, addresses_of, why_forbidden
-from haltline.upstreams.http_wire import Address, NoConnection, Pool
+from haltline.upstreams.http_wire import NoConnection, Pool
 from support.http_api import http_api
 
 PUBLIC = ["8.8.8.8", "93.184.216.34", "2606:4700::1111", "::ffff:8.8.8.8", "64:ff9b::808:808"]

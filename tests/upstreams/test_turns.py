@@ -8,10 +8,12 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import anyio
+import anyio.lowlevel
+import pytest
 
-from haltline.upstreams import child, http_wire
 from haltline.upstreams.child import Child
 from haltline.upstreams.http_wire import Connection
+from haltline.upstreams.pace import TURN_S
 
 BODY = bytes(range(256)) * 400
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nContent-Length: %d\r\n\r\n" % len(BODY)
@@ -43,11 +45,23 @@ class Pipe:
         return self
 
 
+class Busy:
+    """A pace at which each turn is followed by a rest."""
+
+    rests_s = 0.02
+
+    def worked(self) -> float:
+        return 0.0
+
+    def rest_s(self, begun: float) -> float:
+        return self.rests_s
+
+
 class Slow:
     """A receiver that each time takes longer than a turn may."""
 
     def __init__(self) -> None:
-        self.takes_s = 2 * http_wire.TURN_S
+        self.takes_s = 2 * TURN_S
         self.pieces: list[bytes] = []
         self.ended: list[str] = []
         self.over = asyncio.Event()
@@ -150,7 +164,7 @@ async def test_the_lines_of_a_program_are_handed_on_in_turns_and_all_of_them_bef
 
     def hear(line: bytes) -> None:
         heard.append(line)
-        time.sleep(2 * child.TURN_S)
+        time.sleep(2 * TURN_S)
 
     pipe = Pipe()
     program = Child("p", 1000, hear, lambda _: ended.set())
@@ -164,3 +178,34 @@ async def test_the_lines_of_a_program_are_handed_on_in_turns_and_all_of_them_bef
     with anyio.fail_after(30):
         await ended.wait()
     assert (heard, pipe.flows) == (lines, ["pause", "resume"])
+
+
+@pytest.mark.promise("P5")
+async def test_a_connection_that_brings_too_much_is_not_read_until_it_has_rested() -> None:
+    connection, pipe, quick = Connection(Busy()), Pipe(), Slow()  # type: ignore[arg-type]
+    quick.takes_s = 0
+    connection.connection_made(pipe)  # type: ignore[arg-type]
+    connection.send(b"", quick, lambda: None)
+    connection.data_received(HEAD + BODY[:100])
+    assert pipe.flows == ["pause"]
+    await anyio.lowlevel.checkpoint()
+    assert pipe.flows == ["pause"], "a turn of the loop is no rest"
+    connection.data_received(BODY[100:])
+    await over(quick)
+    assert b"".join(quick.pieces) == BODY, "what is whole waits for no rest"
+
+
+@pytest.mark.promise("P5")
+@pytest.mark.parametrize("fd", [1, 2])
+async def test_a_program_that_writes_too_much_is_not_read_until_it_has_rested(fd: int) -> None:
+    heard: list[bytes] = []
+    pace = Busy()
+    pipe = Pipe()
+    program = Child("p", 1000, heard.append, lambda _: None, pace)  # type: ignore[arg-type]
+    program.connection_made(pipe)  # type: ignore[arg-type]
+    program.pipe_data_received(fd, b"a line\n")
+    assert pipe.flows == ["pause"]
+    pace.rests_s = 0
+    with anyio.fail_after(20):
+        while pipe.flows != ["pause", "resume"]:
+            await asyncio.sleep(0)

@@ -21,6 +21,7 @@ import structlog
 
 from haltline.upstreams.lines import LineReader, LineTooLong
 from haltline.upstreams.model import UpstreamSpec
+from haltline.upstreams.pace import TURN_S, Pace
 
 __all__ = ["Child", "NotStarted", "environment", "start"]
 
@@ -45,8 +46,6 @@ EOF_GRACE_S = 0.3
 TERM_GRACE_S = 0.4
 """After its input was closed it may end by itself, then SIGTERM, then SIGKILL: together less than a second (R17)."""
 LAST_OUTPUT_S = 0.25
-TURN_S = 0.0005
-"""So long what one program writes may occupy the loop at once: a flood of lines waits its turn like everything else."""
 MAX_STDERR_LINE = 1000
 KEPT_STDERR_LINES = 20
 MAX_UNWRITTEN_BYTES = 8 * 1024 * 1024
@@ -74,14 +73,20 @@ class Child(asyncio.SubprocessProtocol):
     """`on_line` hears each line of its output; `on_end` is called once, when nothing more can come from it."""
 
     def __init__(
-        self, name: str, max_line_bytes: int, on_line: Callable[[bytes], None], on_end: Callable[[str], None]
+        self,
+        name: str,
+        max_line_bytes: int,
+        on_line: Callable[[bytes], None],
+        on_end: Callable[[str], None],
+        pace: Pace | None = None,
     ) -> None:
         self._name = name
+        self._pace = pace or Pace()
         self._on_line = on_line
         self._on_end = on_end
         self._lines = LineReader(max_line_bytes)
         self._heard: deque[bytes] = deque()
-        self._paused = False
+        self._paused: set[int] = set()
         self._errors = LineReader(MAX_STDERR_LINE)
         self._kept: deque[str] = deque(maxlen=KEPT_STDERR_LINES)
         self._transport: asyncio.SubprocessTransport | None = None
@@ -175,28 +180,40 @@ class Child(asyncio.SubprocessProtocol):
 
     def _hand_on(self) -> None:
         """Tell the lines that are there, for so long as one turn may take; nothing is read meanwhile."""
-        until = perf_counter() + TURN_S
+        begun, until = self._pace.worked(), perf_counter() + TURN_S
         while self._heard:
             if self.over:  # hearing a line may end it
                 self._heard.clear()
                 return
             self._on_line(self._heard.popleft())
             if self._heard and perf_counter() > until:
-                self._read_on(False)
-                asyncio.get_running_loop().call_soon(self._safely, self._hand_on)
-                return
-        self._read_on(True)
+                break
+        self._rest(1, self._pace.rest_s(begun), self._hand_on)
 
-    def _read_on(self, wanted: bool) -> None:
-        if self._paused == (not wanted) or self._transport is None:
+    def _rest(self, fd: int, seconds: float, then: Callable[[], None]) -> None:
+        """Read on, or after a rest: a program that writes too much waits for it."""
+        if not seconds and not (fd == 1 and self._heard):
+            self._read_on(fd, wanted=True)
             return
-        pipe = cast("asyncio.ReadTransport | None", self._transport.get_pipe_transport(1))
-        if pipe is not None and not pipe.is_closing():
-            self._paused = not wanted
-            if wanted:
-                pipe.resume_reading()
-            else:
-                pipe.pause_reading()
+        self._read_on(fd, wanted=False)
+        loop = asyncio.get_running_loop()
+        if seconds:
+            loop.call_later(seconds, self._safely, then)
+        else:
+            loop.call_soon(self._safely, then)
+
+    def _read_on(self, fd: int, *, wanted: bool) -> None:
+        if (fd in self._paused) == (not wanted) or self._transport is None:
+            return
+        pipe = cast("asyncio.ReadTransport | None", self._transport.get_pipe_transport(fd))
+        if pipe is None or pipe.is_closing():
+            return
+        if wanted:
+            self._paused.discard(fd)
+            pipe.resume_reading()
+        else:
+            self._paused.add(fd)
+            pipe.pause_reading()
 
     def pipe_connection_lost(self, fd: int, exc: Exception | None) -> None:
         del exc
@@ -233,6 +250,7 @@ class Child(asyncio.SubprocessProtocol):
             self._transport.close()
 
     def _hear_errors(self, data: bytes) -> None:
+        begun = self._pace.worked()
         try:
             lines = self._errors.feed(data)
         except LineTooLong:
@@ -242,6 +260,7 @@ class Child(asyncio.SubprocessProtocol):
             text = line[:MAX_STDERR_LINE].decode("utf-8", "replace")
             self._kept.append(text)
             log.debug("upstream_stderr", upstream=self._name, line=text)
+        self._rest(2, self._pace.rest_s(begun), lambda: self._read_on(2, wanted=True))
 
 
 def environment(spec: UpstreamSpec, inherited: Mapping[str, str]) -> dict[str, str]:
@@ -249,9 +268,13 @@ def environment(spec: UpstreamSpec, inherited: Mapping[str, str]) -> dict[str, s
 
 
 async def start(
-    spec: UpstreamSpec, max_line_bytes: int, on_line: Callable[[bytes], None], on_end: Callable[[str], None]
+    spec: UpstreamSpec,
+    max_line_bytes: int,
+    on_line: Callable[[bytes], None],
+    on_end: Callable[[str], None],
+    pace: Pace | None = None,
 ) -> Child:
-    """Raises NotStarted."""
+    """`pace`: of all its processes together. Raises NotStarted."""
     assert spec.command is not None
     env = environment(spec, os.environ)
     if spec.cwd is not None and not os.path.isdir(spec.cwd):  # noqa: ASYNC240, PTH112 - one stat
@@ -264,7 +287,7 @@ async def start(
     prelude = [sys.executable, "-I", "-S", "-c", _PRELUDE, str(os.getpid())]
     try:
         _, child = await asyncio.get_running_loop().subprocess_exec(
-            lambda: Child(spec.name, max_line_bytes, on_line, on_end),
+            lambda: Child(spec.name, max_line_bytes, on_line, on_end, pace),
             *prelude,
             program,
             spec.command,

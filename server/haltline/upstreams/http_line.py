@@ -14,8 +14,9 @@ import structlog
 
 from haltline.errors import ConfigError
 from haltline.upstreams import faults
+from haltline.upstreams.address import Address
 from haltline.upstreams.http_reply import Paused, Reply, exchange
-from haltline.upstreams.http_wire import Address, NoConnection, Pool
+from haltline.upstreams.http_wire import NoConnection, Pool
 from haltline.upstreams.model import NotSent, UpstreamError, UpstreamSpec
 
 __all__ = ["HttpLine"]

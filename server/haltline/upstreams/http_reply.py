@@ -13,11 +13,11 @@ from typing import Any, Protocol, TypeVar
 from haltline.upstreams import faults
 from haltline.upstreams.http_wire import Connection, Lost, NoConnection, Pool, Receiver
 from haltline.upstreams.messages import BadMessage, answer_in, read
+from haltline.upstreams.pace import Unasked
 from haltline.upstreams.sse import EventReader, EventTooLarge
 
 __all__ = ["Awaited", "Paused", "Reply", "exchange"]
 
-MAX_MESSAGES = 10_000
 MAX_STREAM_SPARE_BYTES = 1024 * 1024
 MAX_STREAM_TIMES = 4
 """A stream with all its notifications may be so many times as long as one answer."""
@@ -67,7 +67,7 @@ class Reply:
         self._events: EventReader | None = None
         self._chunks: list[bytes] = []
         self._size = 0
-        self._messages = 0
+        self._unasked = Unasked()
         self._last_id: str | None = None
         self.answered = False
         self.resumable = False
@@ -75,7 +75,7 @@ class Reply:
     def again(self) -> Reply:
         """For the rest of a stream that paused. The bounds hold for all of it together."""
         rest = Reply(self._name, self._id, self._max, self._on_message)
-        rest.resumable, rest._size, rest._messages = True, self._size, self._messages
+        rest.resumable, rest._size, rest._unasked = True, self._size, self._unasked
         rest._last_id = self._last_id
         return rest
 
@@ -167,8 +167,7 @@ class Reply:
         for message in value if isinstance(value, list) else (value,):
             if not isinstance(message, dict) or self.answer.done():
                 continue
-            self._messages += 1
-            if self._messages > MAX_MESSAGES:
+            if self._unasked.too_many():
                 self.fail(faults.too_talkative(self._name))
             elif "method" in message:
                 self._on_message(message)

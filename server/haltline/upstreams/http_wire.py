@@ -12,14 +12,15 @@ import select
 import ssl
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
 from time import perf_counter
 from typing import Any, Protocol, cast
-from urllib.parse import quote, urlsplit
 
 import httptools
 
-__all__ = ["Address", "Connection", "Lost", "NoConnection", "Pool", "Receiver", "tls_context"]
+from haltline.upstreams.address import Address
+from haltline.upstreams.pace import TURN_S, Pace
+
+__all__ = ["Connection", "Lost", "NoConnection", "Pool", "Receiver", "tls_context"]
 
 IDLE_S = 4.0
 """Less than servers keep idle connections, so that it is we who close them."""
@@ -27,8 +28,6 @@ MAX_IDLE = 256
 MAX_HEAD_BYTES = 64 * 1024
 MAX_FRAMING_BYTES = 1024 * 1024
 """Of what is neither head nor body: chunk sizes and trailers."""
-TURN_S = 0.0005
-"""So long one answer may occupy the loop at once: a flood of small events waits its turn like everything else."""
 PIECE_BYTES = 4 * 1024
 FULL_BYTES = 32 * 1024
 """Where so much is read at once there is more: uvloop would go on reading it, many times before anybody else's turn."""
@@ -57,29 +56,6 @@ class Receiver(Protocol):
     def lost(self, error: Exception) -> None: ...
 
 
-@dataclass(frozen=True, slots=True)
-class Address:
-    """Where a URL leads: what to connect to, and what the request line and the Host header say."""
-
-    host: str
-    port: int
-    tls: bool
-    target: str
-    host_header: str
-
-    @classmethod
-    def of(cls, url: str) -> Address:
-        parts = urlsplit(url)
-        tls = parts.scheme == "https"
-        host = parts.hostname or ""
-        port = parts.port or (443 if tls else 80)
-        target = quote(parts.path or "/", safe="/%:@!$&'()*+,;=~-._")
-        if parts.query:
-            target += "?" + quote(parts.query, safe="/%:@!$&'()*+,;=~-._?[]")
-        shown = f"[{host}]" if ":" in host else host
-        return cls(host, port, tls, target, shown if port == (443 if tls else 80) else f"{shown}:{port}")
-
-
 def tls_context() -> ssl.SSLContext:
     """The system's trusted authorities (`SSL_CERT_FILE` is honoured), host names checked."""
     return ssl.create_default_context()
@@ -90,7 +66,8 @@ class Connection(asyncio.Protocol):
 
     _parser: httptools.HttpResponseParser
 
-    def __init__(self) -> None:
+    def __init__(self, pace: Pace | None = None) -> None:
+        self._pace = pace or Pace()
         self._transport: asyncio.Transport | None = None
         self._receiver: Receiver | None = None
         self._chunks: deque[memoryview] = deque()
@@ -222,13 +199,12 @@ class Connection(asyncio.Protocol):
             if self._framing_bytes > MAX_FRAMING_BYTES:
                 raise Lost("endless framing")
         self._hand_on()
-        if len(data) >= FULL_BYTES and not self._complete:
-            self._pause()
-            asyncio.get_running_loop().call_soon(self._safely, self._hand_on)
+        if len(data) >= FULL_BYTES and not self._complete and not self._paused:
+            self._rest(0)
 
     def _hand_on(self) -> None:
         """Give the receiver what is there of the body, for so long as one turn may take; nothing is read meanwhile."""
-        until = perf_counter() + TURN_S
+        begun, until = self._pace.worked(), perf_counter() + TURN_S
         while self._chunks:
             if self._receiver is None:
                 return  # it heard enough, and closed this
@@ -237,14 +213,27 @@ class Connection(asyncio.Protocol):
                 self._chunks.appendleft(chunk[PIECE_BYTES:])
             self._receiver.body(bytes(chunk[:PIECE_BYTES]))
             if self._chunks and perf_counter() > until:
-                self._pause()
-                asyncio.get_running_loop().call_soon(self._safely, self._hand_on)
+                self._rest(self._pace.rest_s(begun))
                 return
-        self._resume()
+        rest_s = self._pace.rest_s(begun)
         if self._complete:
+            self._resume()
             self._finish()
         elif self._gone is not None:
             self._fail(self._gone)
+        elif rest_s > 0 and self._receiver is not None:
+            self._rest(rest_s)
+        else:
+            self._resume()
+
+    def _rest(self, seconds: float) -> None:
+        """Read nothing until the next turn: whoever sends too much waits for it."""
+        self._pause()
+        loop = asyncio.get_running_loop()
+        if seconds > 0:
+            loop.call_later(seconds, self._safely, self._hand_on)
+        else:
+            loop.call_soon(self._safely, self._hand_on)
 
     def _pause(self) -> None:
         if not self._paused and self._transport is not None and not self._transport.is_closing():
@@ -315,6 +304,7 @@ class Pool:
         self.address = address
         self._tls = tls
         self._look_up = look_up
+        self._pace = Pace()
         self._idle: list[Connection] = []
         self._busy: set[Connection] = set()
         self._sweeper: asyncio.TimerHandle | None = None
@@ -368,12 +358,15 @@ class Pool:
         refused: Exception | None = None
         for host in hosts:
             try:
-                _, made = await loop.create_connection(Connection, host, self.address.port, **where)
+                _, made = await loop.create_connection(self._new, host, self.address.port, **where)
             except (OSError, ValueError) as error:  # ssl.SSLError and DNS errors are OSErrors; a host may be no name
                 refused = error
             else:
                 return made
         raise NoConnection(str(refused) or type(refused).__name__) from refused
+
+    def _new(self) -> Connection:
+        return Connection(self._pace)
 
     def _sweep(self) -> None:
         self._sweeper = None

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 from urllib.parse import quote, unquote, urlsplit
 
-from haltline.upstreams.http_wire import Address
+from haltline.upstreams.address import Address
 from haltline.upstreams.messages import dumps
 from haltline.upstreams.openapi_styles import Unsendable, cookie_pairs, header_text, path_text, query_pairs
 

@@ -17,10 +17,11 @@ import anyio
 import anyio.to_thread
 
 from haltline.upstreams import faults
+from haltline.upstreams.address import Address
 from haltline.upstreams.destinations import addresses_of
 from haltline.upstreams.http_body import BodyReply
 from haltline.upstreams.http_reply import exchange
-from haltline.upstreams.http_wire import Address, NoConnection, Pool
+from haltline.upstreams.http_wire import NoConnection, Pool
 from haltline.upstreams.model import OpenApiSource, OutcomeUnknown, UpstreamError, UpstreamSpec
 from haltline.upstreams.openapi_document import (
     MAX_JSON_BYTES,

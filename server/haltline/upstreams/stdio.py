@@ -17,6 +17,7 @@ from haltline.upstreams import faults
 from haltline.upstreams.isolation import OWN, Held, Whole, for_caller_alone, introduction, key_of, leaving
 from haltline.upstreams.listing import all_tools
 from haltline.upstreams.model import NOBODY, Caller, NotSent, Peer, UpstreamCall, UpstreamError, UpstreamSpec
+from haltline.upstreams.pace import Pace
 from haltline.upstreams.places import Places
 from haltline.upstreams.stdio_session import StdioSession, open_session
 from haltline.upstreams.telling import SUBSCRIBE, SUBSCRIBING, UNSUBSCRIBE, Line, Told, line_of, unheard, updated
@@ -53,6 +54,7 @@ class StdioUpstream:
     def __init__(self, spec: UpstreamSpec) -> None:
         self._spec = spec
         self._places = Places(spec.name, spec.max_concurrent)
+        self._pace = Pace()
         self._slots: OrderedDict[Whole, _Slot] = OrderedDict()
         self._changed: Callable[[], None] = lambda: None
         self._closed = False
@@ -155,7 +157,9 @@ class StdioUpstream:
     async def _open(self, key: Whole, slot: _Slot, peer: Peer) -> StdioSession:
         limit_s = START_TIMES * self._spec.connect_timeout_s
         try:
-            slot.session = await open_session(self._spec, peer, partial(self._ended, slot), self._tell_changed, limit_s)
+            slot.session = await open_session(
+                self._spec, peer, partial(self._ended, slot), self._tell_changed, limit_s, self._pace
+            )
         except NotSent:
             self._back_off(slot)
             raise

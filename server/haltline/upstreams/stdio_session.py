@@ -33,10 +33,12 @@ from haltline.upstreams.messages import (
     request,
 )
 from haltline.upstreams.model import NOBODY, Peer
+from haltline.upstreams.pace import Unasked
 from haltline.upstreams.telling import CHANGES
 
 if TYPE_CHECKING:
     from haltline.upstreams.model import OutcomeUnknown, UpstreamCall, UpstreamSpec
+    from haltline.upstreams.pace import Pace
 
 __all__ = ["StdioSession", "open_session"]
 
@@ -46,9 +48,6 @@ log = structlog.get_logger(__name__)
 
 ENVELOPE_BYTES = 64 * 1024
 """What a line may have beside the result."""
-MAX_UNASKED = 10_000
-UNASKED_WINDOW_S = 10.0
-"""A program that writes more lines than that which answer nothing is ended, so that it cannot occupy the broker."""
 ABANDONED_S = 60.0
 """For so long a call that was called off, and never answered, may still be what a log message is about."""
 _ID = re.compile(rb'"id"\s*:\s*(\d{1,18})\s*[,}]')
@@ -81,7 +80,9 @@ class StdioSession:
         on_end: Callable[[StdioSession], None],
         on_changed: Callable[[], None],
         peer: Peer = NOBODY,
+        pace: Pace | None = None,
     ) -> None:
+        self._pace = pace
         self._spec = spec
         self._peer = peer
         self._on_end = on_end
@@ -89,8 +90,7 @@ class StdioSession:
         self._ids = count(1)
         self._pending: dict[int, _Pending] = {}
         self._abandoned: dict[int, float] = {}
-        self._unasked = 0
-        self._unasked_since = 0.0
+        self._unasked = Unasked()
         self._flooding = False
         self._log_level: str | None = None
         self._asking: set[asyncio.Task[None]] = set()
@@ -111,7 +111,7 @@ class StdioSession:
     async def open(self) -> None:
         """Raises NotStarted or UpstreamError."""
         self.child = await start(
-            self._spec, self._spec.max_result_bytes + ENVELOPE_BYTES, self._hear, self._child_ended
+            self._spec, self._spec.max_result_bytes + ENVELOPE_BYTES, self._hear, self._child_ended, self._pace
         )
         answer = await self.ask("initialize", initialize_params(self._peer.capabilities, self._peer.info))
         version = answer.get("result", {}).get("protocolVersion")
@@ -302,11 +302,8 @@ class StdioSession:
             log.debug("upstream_noise", upstream=self._spec.name, line=line[:200].decode("utf-8", "replace"))
 
     def _count_unasked(self) -> None:
-        now = asyncio.get_running_loop().time()
-        if now - self._unasked_since > UNASKED_WINDOW_S:
-            self._unasked_since, self._unasked = now, 0
-        self._unasked += 1
-        if self._unasked > MAX_UNASKED:
+        """A program that writes too many lines which answer nothing is ended, so that it cannot occupy the broker."""
+        if self._unasked.too_many():
             self._flooding = True
             self.kill()
 
@@ -317,9 +314,10 @@ async def open_session(
     on_end: Callable[[StdioSession], None],
     on_changed: Callable[[], None],
     limit_s: float,
+    pace: Pace | None = None,
 ) -> StdioSession:
     """Start the program and shake hands. Raises NotSent; then no process is left."""
-    session = StdioSession(spec, on_end, on_changed, peer)
+    session = StdioSession(spec, on_end, on_changed, peer, pace)
     try:
         async with asyncio.timeout(limit_s):
             await session.open()
