@@ -20,6 +20,7 @@ from haltline.broker import Broker
 from haltline.calls.admission import Doorman
 from haltline.calls.attempts import FLUSH_EVERY_S, Attempts
 from haltline.calls.recovery import Unrecorded, charge_due, doubt_left_holds
+from haltline.calls.replays import Replays
 from haltline.calls.rounds import Rounds
 from haltline.calls.running import RunningCalls
 from haltline.checkpoints import Checkpoints
@@ -168,6 +169,7 @@ class App:
             catalog=catalog,
             calls=RunningCalls(),
             rounds=Rounds(hmac.digest(pepper, b"rounds", "sha256")),
+            replays=Replays(hmac.digest(pepper, b"replays", "sha256")),
             policies=policies,
             pins=pins,
         )

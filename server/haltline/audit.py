@@ -55,6 +55,7 @@ class Kind(StrEnum):
     CALL_RESOLVED = "call.resolved"
     CALL_INPUT_REQUIRED = "call.input_required"
     CALL_CONTINUED = "call.continued"
+    CALL_REPLAYED = "call.replayed"
     AGENT_ADDED = "agent.added"
     AGENT_HALTED = "agent.halted"
     AGENT_RESUMED = "agent.resumed"

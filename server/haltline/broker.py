@@ -21,15 +21,15 @@ from haltline.calls import dispatch, records
 from haltline.calls.admission import Dead
 from haltline.calls.call import Admitted, NoSuchTool
 from haltline.calls.dispatch import Outcome
+from haltline.calls.judging import judged, lasting, still_asked
 from haltline.calls.refusals import as_error, refusal
+from haltline.calls.replays import Again, Keyed, used_before
 from haltline.calls.rounds import BadState, Round, asks_for_input, new_nonce
 from haltline.calls.running import StoppedCall
 from haltline.errors import NotFound, StoreUnavailable
-from haltline.facts import gather
 from haltline.identity import Unknown
 from haltline.ledger import Hold
-from haltline.policy.model import Allow, Deny, Facts, Halt, Principal, Reason, ToolCall
-from haltline.quarantine import comes_first, not_served
+from haltline.policy.model import Allow, Deny, Facts, Halt, Principal, Reason
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -64,6 +64,8 @@ class Broker:
         request.attach(running)
         try:
             admitted = await self._admit(running, request)
+            if isinstance(admitted, Again):
+                return await self._respond(running, request, self._first_answer(admitted))
             if not isinstance(admitted, Admitted):
                 return admitted
             outcome: Outcome | None = None
@@ -108,7 +110,7 @@ class Broker:
 
     # transaction 1
 
-    async def _admit(self, running: Running, request: CallRequest) -> Admitted | Answer | Unknown | NoSuchTool:
+    async def _admit(self, running: Running, request: CallRequest) -> Admitted | Again | Answer | Unknown | NoSuchTool:
         if self._unrecorded.waiting:
             return _unavailable("outcomes of earlier calls are not recorded yet")
         try:
@@ -121,7 +123,9 @@ class Broker:
             log.error("call_not_recorded", call=running.id, error=str(error))
             return _unavailable("this call could not be recorded")
 
-    def _decide(self, tx: Tx, running: Running, request: CallRequest) -> Admitted | Answer | Unknown | NoSuchTool:
+    def _decide(
+        self, tx: Tx, running: Running, request: CallRequest
+    ) -> Admitted | Again | Answer | Unknown | NoSuchTool:
         """Identify, decide, reserve and record: one unit of work (P1, P2, P3)."""
         tool = request.target
         policy = self._parts.policies.current
@@ -131,48 +135,49 @@ class Broker:
         if isinstance(who, Dead):
             records.denied_dead(tx, self._parts, running.id, who, request)
             return refusal("denied", [who.reason], call=running.id)
-        facts = Facts()
         closed = self._closed()
-        if closed is not None:
-            decision: Decision = Deny((closed,))
-        elif policy is None:
-            reason = Reason(
-                "policy.error", "the policy cannot be read, so nothing is allowed until an operator repairs it"
-            )
-            decision = Deny((reason,))
-        elif tool is None:
-            decision = self._unlisted(who, policy, request.tool)
-        else:
-            facts = gather(tx, self._parts, who, policy)
-            asked = ToolCall(
-                tool.name,
-                tool.upstream,
-                request.arguments,
-                tool.input_schema,
-                free=request.method != "tools/call",  # unless priced (R25)
-                follows=request.method.startswith("tasks/"),
-            )
-            decision = _decided(lambda: policy.decide(asked, who, facts, tx.now_us))
-            if request.method == "tools/call":
-                decision = self._as_pinned(tx, tool, decision)
-        said = records.Said(who, request, running.id, tool, policy.version if policy else None, facts)
-        state = request.params.get("requestState")
-        if (
-            closed is None
-            and policy is not None
-            and tool is not None
-            and isinstance(state, str)
-            and not request.peer.handshake
-        ):
-            return self._go_on(tx, running, said, decision, policy, state)
+        decision, facts = (Deny((closed,)), Facts()) if closed else judged(tx, self._parts, who, request, policy)
+        keyed = self._parts.replays.keyed(who, request)
+        key = keyed if isinstance(keyed, Keyed) else None
+        said = records.Said(who, request, running.id, tool, policy.version if policy else None, facts, key)
+        if closed is None and policy is not None:
+            state = request.params.get("requestState")
+            goes_on = tool is not None and isinstance(state, str) and not request.peer.handshake
+            if keyed is not None and not lasting(decision) and (key is None or not goes_on):
+                before = self._before(tx, running, said, policy, keyed)
+                if before is not None:
+                    return before
+            if goes_on:
+                return self._go_on(tx, running, said, decision, policy, str(state))
         if not isinstance(decision, Allow):
             return self._refuse(tx, said, decision)
         assert policy is not None
         assert tool is not None
         self._parts.ledger.hold(tx, _hold(running.id, who, tool, decision, tx.now_us))
+        if key is not None:
+            self._parts.replays.begin(tx, key, running.id)
         records.allowed(tx, self._parts, said, decision)
         tx.after_commit(lambda: self._parts.calls.bind(running, who.agent_id, who.session_id))
-        return Admitted(who, tool, decision, policy.version, tx.now_us, policy.doubt_charges_after_s, request.params)
+        after_s = policy.doubt_charges_after_s
+        return Admitted(who, tool, decision, policy.version, tx.now_us, after_s, request.params, key)
+
+    def _before(
+        self, tx: Tx, running: Running, said: records.Said, policy: Policy, keyed: Keyed | Reason
+    ) -> Again | Answer | None:
+        """What an idempotency key says that was used before; None: it is free, and this is a new call (R13)."""
+        found = keyed if isinstance(keyed, Reason) else used_before(tx, self._parts, keyed, policy.currency)
+        if isinstance(found, Again):
+            who = said.who
+            records.replayed(tx, self._parts, replace(said, call=found.call))
+            tx.after_commit(lambda: self._parts.calls.bind(running, who.agent_id, who.session_id))
+        elif found is not None:
+            records.refused(tx, self._parts, said, Deny((found,)))
+            return refusal("unknown" if found.code == "call.in_doubt" else "denied", [found], call=said.call)
+        return found
+
+    def _first_answer(self, found: Again) -> Answer:
+        answer = self._parts.replays.open(found)
+        return refusal("denied", [found.gone], call=found.call) if answer is None else answer
 
     def _continued(self, request: CallRequest) -> str | None:
         """The call that a request would go on with."""
@@ -189,22 +194,28 @@ class Broker:
 
     def _go_on(
         self, tx: Tx, running: Running, said: records.Said, decision: Decision, policy: Policy, state: str
-    ) -> Admitted | Answer:
+    ) -> Admitted | Again | Answer:
         """Another round of an admitted call: halts, scope and arguments are asked again, money is not (R14)."""
-        who, request, rounds = said.who, said.request, self._parts.rounds
+        who, request, rounds, key = said.who, said.request, self._parts.rounds, said.keyed
         assert said.tool is not None
-        refused = () if isinstance(decision, Allow) else tuple(one for one in decision.reasons if _still_asked(one))
+        refused = () if isinstance(decision, Allow) else tuple(one for one in decision.reasons if still_asked(one))
         if refused:
             records.refused(tx, self._parts, said, Deny(refused))
             return refusal("halted" if refused[0].code.endswith(".halted") else "denied", refused, call=said.call)
         try:
             one = rounds.open(state)
             hold = self._parts.ledger.get(tx, one.call)
+            new_key = key is not None and self._parts.replays.free_for(tx, key, one.call)
             rounds.take(tx, one, who, f"{request.method} {request.tool}", request.arguments)
         except (BadState, NotFound) as error:
+            before = None if key is None else self._before(tx, running, said, policy, key)
+            if before is not None:  # a round whose answer was lost
+                return before
             reason = Reason("args.request_state", f"the requestState is not valid: {error}; start this call anew")
             records.refused(tx, self._parts, said, Deny((reason,)))
             return as_error(refusal("denied", [reason], call=said.call))
+        if key is not None and new_key:
+            self._parts.replays.begin(tx, key, one.call)
         records.continued(tx, self._parts, replace(said, call=one.call))
         tx.after_commit(lambda: self._parts.calls.bind(running, who.agent_id, who.session_id, one.call))
         deadline_s = decision.deadline_s if isinstance(decision, Allow) else dispatch.DEADLINE_S
@@ -212,24 +223,7 @@ class Broker:
         rest = {key: value for key, value in request.params.items() if key != "requestState"}
         params = rest if one.state is None else {**rest, "requestState": one.state}
         after_s = policy.doubt_charges_after_s
-        return Admitted(who, said.tool, allow, policy.version, hold.admitted_us, after_s, params)
-
-    def _as_pinned(self, tx: Tx, tool: Tool, decision: Decision) -> Decision:
-        """A tool whose definition is not the approved one is refused, whatever it would cost; nobody is halted for it."""
-        reason = not_served(self._parts.pins.get(tx, tool.upstream, tool.own_name), tool)
-        if reason is None or (not isinstance(decision, Allow) and comes_first(decision.reasons[0])):
-            return decision
-        return Deny((reason,))
-
-    def _unlisted(self, who: Principal, policy: Policy, tool: str) -> Deny:
-        """A name that is not listed: nobody has it, or the upstream that it names is away."""
-        owner = self._parts.catalog.owner(tool)
-        away = [state.name for state in self._parts.catalog.states() if state.name == owner and state.state != "ready"]
-        if not away:
-            return Deny((Reason("tool.unknown", f"no upstream has a tool {tool[:80]}"),))
-        if not policy.grants(who, tool, away[0]):
-            return Deny((Reason("scope.tool", f"{tool[:80]} is not among the tools of this session"),))
-        return Deny((Reason("upstream.unavailable", f"{away[0]} cannot be reached now", retryable=True),))
+        return Admitted(who, said.tool, allow, policy.version, hold.admitted_us, after_s, params, key)
 
     def _refuse(self, tx: Tx, said: records.Said, decision: Deny | Halt) -> Answer | NoSuchTool:
         records.refused(tx, self._parts, said, decision)
@@ -255,12 +249,22 @@ class Broker:
     async def _settle(self, running: Running, request: CallRequest, admitted: Admitted, outcome: Outcome) -> Answer:
         """End the hold, unless the call waits for input, and record it; the answer that the caller may have."""
         asked, nonce = asks_for_input(outcome.answer), new_nonce()
+        answer = outcome.answer_for(running.id)
+        if asked is not None:
+            sealed_state = self._parts.rounds.seal(Round(running.id, nonce, asked.get("requestState")))
+            answer = {"result": {**asked, "requestState": sealed_state}}
+        kept = None
+        if admitted.keyed is not None and outcome.kind == "answered":
+            kept = self._parts.replays.seal(admitted.keyed, running.id, answer)
 
         def record(tx: Tx) -> None:
             if asked is None:
                 records.ended(tx, self._parts, running, admitted, outcome)
             else:
                 records.waits_for_input(tx, self._parts, running.id, nonce, admitted, request, asked)
+            if admitted.keyed is not None:
+                # What is withheld is not kept either (R17).
+                self._parts.replays.keep(tx, admitted.keyed, running.id, None if running.stopped else kept)
 
         try:
             await self._parts.writer.run(record)
@@ -271,10 +275,7 @@ class Broker:
                 return _unavailable("nothing was sent")
             reason = Reason("store.unavailable", "it ran; the outcome is not recorded; do not retry")
             return refusal("unknown", [reason], call=running.id)
-        if asked is None:
-            return outcome.answer_for(running.id)
-        sealed = self._parts.rounds.seal(Round(running.id, nonce, asked.get("requestState")))
-        return {"result": {**asked, "requestState": sealed}}
+        return answer
 
     # respond
 
@@ -288,20 +289,6 @@ class Broker:
         if running.stopped is None:
             return None
         return refusal("halted" if "halted" in running.stopped.code else "denied", [running.stopped], call=running.id)
-
-
-def _still_asked(reason: Reason) -> bool:
-    """Whether a reason also stops a call that was admitted, and so paid for, before."""
-    return reason.code.partition(".")[0] in {"everything", "agent", "session", "scope", "args", "policy", "upstream"}
-
-
-def _decided(decide: Callable[[], Decision]) -> Decision:
-    """The decision; whatever breaks in it is a refusal (P6)."""
-    try:
-        return decide()
-    except Exception as error:
-        log.error("policy_failed", exc_info=error)
-        return Deny((Reason("policy.error", "the policy failed on this call; an operator must look at it"),))
 
 
 def _hold(call: str, who: Principal, tool: Tool, allow: Allow, now_us: int) -> Hold:

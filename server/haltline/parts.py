@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from haltline.alerts.outbox import Outbox
     from haltline.audit import Audit
+    from haltline.calls.replays import Replays
     from haltline.calls.rounds import Rounds
     from haltline.calls.running import RunningCalls
     from haltline.clock import Clock
@@ -36,5 +37,6 @@ class Parts:
     catalog: Catalog
     calls: RunningCalls
     rounds: Rounds
+    replays: Replays
     policies: PolicySource
     pins: Pins

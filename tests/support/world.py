@@ -16,6 +16,7 @@ from haltline.audit import Audit
 from haltline.broker import Broker
 from haltline.calls.admission import Doorman
 from haltline.calls.recovery import Unrecorded
+from haltline.calls.replays import Replays
 from haltline.calls.rounds import Rounds
 from haltline.calls.running import Running, RunningCalls
 from haltline.clock import Clock
@@ -198,8 +199,8 @@ async def world(
     catalog = Catalog(upstreams)
     parts = Parts(
         clock=clock, writer=writer, reader=reader, identity=Identity(bytes(32)), halts=Halts(), ledger=ledger, audit=audit,
-        outbox=Outbox([], writer, reader, clock), catalog=catalog, calls=RunningCalls(), rounds=Rounds(bytes(32)), policies=source,
-        pins=pins,
+        outbox=Outbox([], writer, reader, clock), catalog=catalog, calls=RunningCalls(), rounds=Rounds(bytes(32)),
+        replays=Replays(bytes(32)), policies=source, pins=pins,
     )  # fmt: skip
     catalog.reviewed_by(Quarantine(parts).review)
     doorman = Doorman(parts.identity, parts.halts, audit, grace_s)

@@ -11,6 +11,7 @@ from mcp import Client
 from mcp.client.streamable_http import streamable_http_client
 
 from haltline.wire import messages
+from haltline.wire.eras import IDEMPOTENCY_KEY
 from haltline.wire.messages import Unauthorized
 from support.serving import served_face
 
@@ -101,8 +102,9 @@ async def http(url):
         yield client
 
 
-def _modern(method="tools/call", params=None, *, number=1, **headers):
+def _modern(method="tools/call", params=None, *, number=1, key=None, **headers):
     meta = {"io.modelcontextprotocol/protocolVersion": MODERN, "io.modelcontextprotocol/clientCapabilities": {}}
+    meta |= {} if key is None else {IDEMPOTENCY_KEY: key}
     params = {**(params if params is not None else {"name": "echo", "arguments": {}}), "_meta": meta}
     sent = {"MCP-Protocol-Version": MODERN, "Mcp-Method": method, "Mcp-Name": str(params.get("name", "")), **headers}
     return {"json": {"jsonrpc": "2.0", "id": number, "method": method, "params": params}, "headers": sent}
@@ -251,6 +253,26 @@ async def test_at_2026_closing_the_connection_cancels(url, face):
             tasks.start_soon(lambda: client.post(url, timeout=30, **_modern(params={"name": "slow"})))
             await face.started.wait()
             tasks.cancel_scope.cancel()
+    with anyio.fail_after(30):
+        await face.cancelled.wait()
+
+
+@pytest.mark.promise("R13")
+async def test_with_a_key_closing_the_connection_detaches_and_only_a_notice_with_the_key_cancels(http, url, face):
+    async with httpx.AsyncClient(headers={"Authorization": "Bearer alive"}) as client:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(lambda: client.post(url, timeout=30, **_modern(params={"name": "slow"}, key="k-1")))
+            await face.started.wait()
+            tasks.cancel_scope.cancel()
+    slow = {"jsonrpc": "2.0", "method": "notifications/cancelled"}
+    for key, token in (("k-2", "alive"), ("k-1", "another"), (7, "alive")):
+        told = {**slow, "params": {"requestId": 1, "_meta": {IDEMPOTENCY_KEY: key}}}
+        answer = await http.post("", json=told, headers={"Authorization": f"Bearer {token}"})
+        assert answer.status_code == 202
+    await http.post("", **_modern())
+    assert not face.cancelled.is_set()
+    told = {**slow, "params": {"requestId": 9, "_meta": {IDEMPOTENCY_KEY: "k-1"}}}
+    await http.post("", json=told, headers={"MCP-Protocol-Version": MODERN})
     with anyio.fail_after(30):
         await face.cancelled.wait()
 

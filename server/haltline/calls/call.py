@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from haltline.calls.replays import Keyed
     from haltline.calls.running import Running
     from haltline.policy.model import Allow, Principal
     from haltline.upstreams.catalog import Tool
@@ -62,3 +63,5 @@ class Admitted:
     doubt_charges_after_s: float
     params: Mapping[str, Any]
     """What leaves: the request's own, but for the state of a round."""
+    keyed: Keyed | None = None
+    """The idempotency key that it came with."""

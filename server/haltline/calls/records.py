@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from haltline.calls.admission import Dead
     from haltline.calls.call import Admitted, CallRequest
     from haltline.calls.dispatch import Outcome
+    from haltline.calls.replays import Keyed
     from haltline.calls.running import Running
     from haltline.ledger import Hold
     from haltline.parts import Parts
@@ -35,6 +36,7 @@ __all__ = [
     "ended",
     "left_in_doubt",
     "refused",
+    "replayed",
     "resolved",
     "undo",
     "waits_for_input",
@@ -55,6 +57,7 @@ class Said:
     tool: Tool | None
     policy: str | None
     facts: Facts
+    keyed: Keyed | None = None
 
     def event(self, kind: Kind, body: Mapping[str, Any]) -> Event:
         described = dict(body)
@@ -62,6 +65,8 @@ class Said:
             described["method"] = self.request.method
         if self.tool is not None:
             described["tool_digest"] = self.tool.digest
+        if self.keyed is not None:
+            described["idempotency"] = self.keyed.mark.hex()
         return Event(
             kind,
             f"agent:{self.who.agent}",
@@ -87,6 +92,11 @@ def allowed(tx: Tx, parts: Parts, said: Said, allow: Allow) -> None:
 def continued(tx: Tx, parts: Parts, said: Said) -> None:
     """A round of a call that was admitted before: no new hold, no new price (R14)."""
     parts.audit.append(tx, said.event(Kind.CALL_CONTINUED, {"decision": "allow"}))
+
+
+def replayed(tx: Tx, parts: Parts, said: Said) -> None:
+    """The first answer of a call is given again: nothing was sent and nothing is charged (R13)."""
+    parts.audit.append(tx, said.event(Kind.CALL_REPLAYED, {"decision": "replay", "replay_of": said.call}))
 
 
 def waits_for_input(

@@ -94,7 +94,10 @@ def _doubt_abandoned(tx: Tx, parts: Parts) -> None:
 
 
 async def charge_due(parts: Parts) -> None:
-    """Charge what is in doubt when its own deadline comes; what the operator declared read-only is voided (R10)."""
+    """Charge what is in doubt when its own deadline comes; what the operator declared read-only is voided (R10).
+
+    What else has had its time goes with it: rounds nobody went on with, answers kept for a retry.
+    """
 
     def sweep(tx: Tx) -> int:
         due = parts.ledger.due(tx)[:DUE_PER_UNIT]
@@ -113,6 +116,8 @@ async def charge_due(parts: Parts) -> None:
         try:
             await parts.writer.run(lambda tx: _doubt_abandoned(tx, parts))
             while await parts.writer.run(sweep) == DUE_PER_UNIT:
+                pass
+            while await parts.writer.run(lambda tx: parts.replays.purge(tx, DUE_PER_UNIT)) == DUE_PER_UNIT:
                 pass
         except StoreUnavailable as error:
             log.error("due_not_charged", error=str(error))

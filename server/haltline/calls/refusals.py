@@ -49,6 +49,8 @@ def _advice(verdict: Verdict, reason: Reason) -> str:
         return ""
     if reason.code in {"args.schema", "args.rule"}:
         return "Correct the arguments before you call again."
+    if reason.code == "args.idempotency_key":
+        return "Nothing was sent."
     if verdict == "halted":
         return "This is stopped until an operator resumes it; do not retry."
     if verdict == "unknown":

@@ -14,7 +14,14 @@ import structlog
 
 from haltline.wire import messages, strict_json
 from haltline.wire.conversations import Conversations
-from haltline.wire.eras import HANDSHAKE_VERSIONS, LATEST_HANDSHAKE, MODERN_VERSIONS, PROTOCOL_VERSION, SERVER_INFO
+from haltline.wire.eras import (
+    HANDSHAKE_VERSIONS,
+    IDEMPOTENCY_KEY,
+    LATEST_HANDSHAKE,
+    MODERN_VERSIONS,
+    PROTOCOL_VERSION,
+    SERVER_INFO,
+)
 from haltline.wire.exchange import Exchange
 from haltline.wire.headers import Mismatch, mismatch, mismatch_of_arguments
 from haltline.wire.http import JSON, BadRequest, Receive, Scope, Send, accepts, fold, read_body, send_reply
@@ -63,6 +70,8 @@ class Endpoint:
         self._sessions = sessions
         self._conversations = Conversations()
         self._in_flight: dict[tuple[str, int | str], Exchange] = {}
+        self._keyed: dict[tuple[str | None, str], Exchange] = {}
+        """By token and idempotency key: these outlive their connections, so their key says which one to cancel (R13)."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         headers = fold(scope["headers"])
@@ -196,12 +205,16 @@ class Endpoint:
             return
         if exchange.session_key:
             self._in_flight[key] = exchange
+        keyed = None if exchange.idempotency_key is None else (exchange.token, exchange.idempotency_key)
+        first = keyed is not None and self._keyed.setdefault(keyed, exchange) is exchange
         try:
             await self._answer_watching(exchange, receive, send)
         finally:
             exchange.end()
             if exchange.session_key:
                 self._in_flight.pop(key, None)
+            if keyed is not None and first:
+                self._keyed.pop(keyed, None)
 
     async def _answer_watching(self, exchange: Exchange, receive: Receive, send: Send) -> None:
         if exchange.method in _SHORT:
@@ -210,7 +223,7 @@ class Endpoint:
         async with anyio.create_task_group() as tasks:
             exchange.reply.attach(tasks)
             if exchange.modern:  # in the handshake era a lost connection does not cancel (2025-11-25, transports)
-                tasks.start_soon(until_gone, receive, exchange.cancel)
+                tasks.start_soon(until_gone, receive, exchange.gone)
             await self._conclude(exchange, await self._handled(exchange), send)
             tasks.cancel_scope.cancel()
 
@@ -286,12 +299,20 @@ class Endpoint:
             question = self._conversations.of(session_key, owner_of(token)).questions.get(str(message.id))
             if question is not None:
                 question.settle(message.answer)
-        if message.method == "notifications/cancelled" and session_key:
-            wanted = message.params.get("requestId")
-            running = self._in_flight.get((session_key, wanted)) if isinstance(wanted, int | str) else None
+        if message.method == "notifications/cancelled":
+            running = self._wanted(message, session_key, token)
             if running is not None:
                 running.cancel()
         await send_reply(send, 202)
+
+    def _wanted(self, message: Message, session_key: str, token: str | None) -> Exchange | None:
+        """What a client cancels: the call with its idempotency key, or in a session the request with its id."""
+        meta = message.params.get("_meta")
+        key = meta.get(IDEMPOTENCY_KEY) if isinstance(meta, dict) else None
+        if isinstance(key, str):
+            return self._keyed.get((token, key))
+        wanted = message.params.get("requestId")
+        return self._in_flight.get((session_key, wanted)) if session_key and isinstance(wanted, int | str) else None
 
 
 def bearer(headers: dict[str, str]) -> str | None:

@@ -12,9 +12,11 @@ __all__ = [
     "HANDSHAKE_VERSIONS",
     "HEADER_MISMATCH",
     "HTTP_STATUS",
+    "IDEMPOTENCY_KEY",
     "INTERNAL_ERROR",
     "INVALID_PARAMS",
     "INVALID_REQUEST",
+    "KEYED_METHODS",
     "LATEST_HANDSHAKE",
     "LISTEN_STREAM_METHODS",
     "METHOD_NOT_FOUND",
@@ -34,6 +36,11 @@ CLIENT_CAPABILITIES = "io.modelcontextprotocol/clientCapabilities"
 CLIENT_INFO = "io.modelcontextprotocol/clientInfo"
 SERVER_INFO = "io.modelcontextprotocol/serverInfo"
 SUBSCRIPTION_ID = "io.modelcontextprotocol/subscriptionId"
+
+IDEMPOTENCY_KEY = "io.haltline/idempotency-key"
+"""Haltline's own in a request's `_meta`: a call with it outlives its client's connection, and its retry is not sent (R13)."""
+KEYED_METHODS = frozenset({"tools/call", "prompts/get", "resources/read"})
+"""Where it counts: what is carried out once and can have a price."""
 
 PARSE_ERROR = -32700
 INVALID_REQUEST = -32600

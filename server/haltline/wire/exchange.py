@@ -7,7 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 from haltline.wire import messages
 from haltline.wire.conversations import Question
-from haltline.wire.eras import CLIENT_CAPABILITIES, CLIENT_INFO, LISTEN_STREAM_METHODS
+from haltline.wire.eras import (
+    CLIENT_CAPABILITIES,
+    CLIENT_INFO,
+    IDEMPOTENCY_KEY,
+    KEYED_METHODS,
+    LISTEN_STREAM_METHODS,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -47,7 +53,7 @@ class Exchange:
         """The MCP session of the handshake era, verified; empty at 2026-07-28."""
         self.conversation: Conversation | None = None
         self.on_cancel: Callable[[], None] | None = None
-        """Set by the face: called when the caller cancels, or, at 2026-07-28, goes away."""
+        """Set by the face: called when the caller cancels, or, at 2026-07-28 and without an idempotency key, goes away."""
         self._questions: list[Question] = []
 
     @property
@@ -71,6 +77,11 @@ class Exchange:
     @property
     def _meta(self) -> Mapping[str, Any]:
         return _mapping(self.params.get("_meta")) or {}
+
+    @property
+    def idempotency_key(self) -> str | None:
+        key = self._meta.get(IDEMPOTENCY_KEY) if self.method in KEYED_METHODS else None
+        return key if isinstance(key, str) else None
 
     def notify(self, message: dict[str, Any]) -> None:
         if self._hears(message):
@@ -98,6 +109,11 @@ class Exchange:
             return await question.answer()
         finally:
             self.conversation.questions.pop(question.id, None)
+
+    def gone(self) -> None:
+        """Its client has closed the connection: that cancels, unless it can come back for the answer with its key (R13)."""
+        if self.idempotency_key is None:
+            self.cancel()
 
     def cancel(self) -> None:
         if self.on_cancel is not None:

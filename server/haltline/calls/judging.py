@@ -1,0 +1,93 @@
+"""What is decided about one call, inside its first transaction: the policy's answer, and the facts it was made from (R30).
+
+Reads the catalogue, the pins and the ledger; reserves nothing and records nothing. Whatever breaks here is a refusal (P6).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import structlog
+
+from haltline.facts import gather
+from haltline.policy.model import Allow, Deny, Facts, Reason, ToolCall
+from haltline.quarantine import comes_first, not_served
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from haltline.calls.call import CallRequest
+    from haltline.parts import Parts
+    from haltline.policy.model import Decision, Principal
+    from haltline.policy.policy import Policy
+    from haltline.store.writer import Tx
+    from haltline.upstreams.catalog import Tool
+
+__all__ = ["judged", "lasting", "still_asked"]
+
+log = structlog.get_logger(__name__)
+_STILL_ASKED = frozenset({"everything", "agent", "session", "scope", "args", "policy", "upstream"})
+
+
+def judged(tx: Tx, parts: Parts, who: Principal, request: CallRequest, policy: Policy | None) -> tuple[Decision, Facts]:
+    """The decision, and what it was made from."""
+    tool = request.target
+    if policy is None:
+        text = "the policy cannot be read, so nothing is allowed until an operator repairs it"
+        return Deny((Reason("policy.error", text),)), Facts()
+    if tool is None:
+        return _unlisted(parts, who, policy, request.tool), Facts()
+    facts = gather(tx, parts, who, policy)
+    asked = ToolCall(
+        tool.name,
+        tool.upstream,
+        request.arguments,
+        tool.input_schema,
+        free=request.method != "tools/call",  # unless priced (R25)
+        follows=request.method.startswith("tasks/"),
+    )
+    decision = _decided(lambda: policy.decide(asked, who, facts, tx.now_us))
+    if request.method == "tools/call":
+        decision = _as_pinned(tx, parts, tool, decision)
+    return decision, facts
+
+
+def still_asked(reason: Reason) -> bool:
+    """Whether a reason also stops a call that was admitted, and so paid for, before."""
+    return reason.code.partition(".")[0] in _STILL_ASKED
+
+
+def lasting(decision: Decision) -> bool:
+    """Whether a refusal also stands before an answer that was given before: a stop, the scope, a name that nobody has."""
+    return not isinstance(decision, Allow) and any(
+        reason.code == "tool.unknown" or (still_asked(reason) and reason.code != "upstream.unavailable")
+        for reason in decision.reasons
+    )
+
+
+def _as_pinned(tx: Tx, parts: Parts, tool: Tool, decision: Decision) -> Decision:
+    """A tool whose definition is not the approved one is refused, whatever it would cost; nobody is halted for it."""
+    reason = not_served(parts.pins.get(tx, tool.upstream, tool.own_name), tool)
+    if reason is None or (not isinstance(decision, Allow) and comes_first(decision.reasons[0])):
+        return decision
+    return Deny((reason,))
+
+
+def _unlisted(parts: Parts, who: Principal, policy: Policy, tool: str) -> Deny:
+    """A name that is not listed: nobody has it, or the upstream that it names is away."""
+    owner = parts.catalog.owner(tool)
+    away = [state.name for state in parts.catalog.states() if state.name == owner and state.state != "ready"]
+    if not away:
+        return Deny((Reason("tool.unknown", f"no upstream has a tool {tool[:80]}"),))
+    if not policy.grants(who, tool, away[0]):
+        return Deny((Reason("scope.tool", f"{tool[:80]} is not among the tools of this session"),))
+    return Deny((Reason("upstream.unavailable", f"{away[0]} cannot be reached now", retryable=True),))
+
+
+def _decided(decide: Callable[[], Decision]) -> Decision:
+    """The decision; whatever breaks in it is a refusal (P6)."""
+    try:
+        return decide()
+    except Exception as error:
+        log.error("policy_failed", exc_info=error)
+        return Deny((Reason("policy.error", "the policy failed on this call; an operator must look at it"),))
