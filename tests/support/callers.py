@@ -23,6 +23,7 @@ __all__ = ["MODES", "REFUSAL_KEY", "Answer", "Caller", "Mode"]
 Mode = Literal["stream", "json", "handshake"]
 MODES: tuple[Mode, ...] = ("stream", "json", "handshake")
 """2026-07-28 answered by an event stream or by JSON, and the revisions before it with `initialize` and a session id."""
+IDEMPOTENCY_KEY = "io.haltline/idempotency-key"
 REFUSAL_KEY = "io.haltline/refusal"
 """Under which a result says in `_meta` that it is a refusal."""
 _ACCEPT = {
@@ -70,15 +71,19 @@ class Caller:
         self._session: list[str] | None = None if mode == "handshake" else []
         self._ids = 0
 
-    async def call(self, tool: str, arguments: Mapping[str, Any], *, identifier: Any = None) -> Answer:
-        """One `tools/call`. Never raises: whatever becomes of it is an answer."""
+    async def call(
+        self, tool: str, arguments: Mapping[str, Any], *, identifier: Any = None, key: str | None = None
+    ) -> Answer:
+        """One `tools/call`, with an idempotency key where one is given. Never raises: whatever becomes of it is an answer."""
         self._ids += 1
         identifier = self._ids if identifier is None else identifier
         params: dict[str, Any] = {"name": tool, "arguments": arguments}
         extra: list[str] = []
         if self.mode != "handshake":
-            params["_meta"] = META
+            params["_meta"] = dict(META)
             extra = ["Mcp-Method: tools/call", f"Mcp-Name: {tool}"]
+        if key is not None:
+            params.setdefault("_meta", {})[IDEMPOTENCY_KEY] = key
         self.sent = False
         try:
             if self._session is None:

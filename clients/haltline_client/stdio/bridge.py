@@ -16,7 +16,7 @@ from haltline_client.stdio import words
 from haltline_client.stdio.carrier import Carrier, Running
 from haltline_client.stdio.events import MAX_ANSWER_BYTES, TooLarge
 from haltline_client.stdio.headers import routing
-from haltline_client.stdio.messages import INVALID_REQUEST, Message, Unreadable, read
+from haltline_client.stdio.messages import IDEMPOTENCY_KEY, INVALID_REQUEST, VERSION_KEY, Message, Unreadable, read
 from haltline_client.stdio.pipes import MAX_LINE_BYTES, HostGone, Pipes, TooLong
 
 if TYPE_CHECKING:
@@ -77,8 +77,11 @@ class Bridge:
             return
         cancels = []
         for running in list(self._in_flight.values()):
-            if running.message.version is None and running.message.method != "initialize":
-                params = {"requestId": running.message.id, "reason": "the host has ended"}
+            message = running.message
+            if message.key is not None:
+                continue  # it goes on: whoever comes back with its key gets the answer
+            if message.version is None and message.method != "initialize":
+                params = {"requestId": message.id, "reason": "the host has ended"}
                 notice = {"jsonrpc": "2.0", "method": "notifications/cancelled", "params": params}
                 cancels.append(self._carrier.tell(json.dumps(notice).encode(), self._carrier.session.headers()))
             elif running.task is not None:
@@ -137,7 +140,9 @@ class Bridge:
         running.cancelled = True
         if running.message.version is not None:
             self._forget(running)
-            if running.task is not None:
+            if running.message.key is not None and running.sent.is_set():
+                self._start(self._told(self._cancel_by_key(running, notice)), len(notice.raw))
+            elif running.task is not None:
                 running.task.cancel()
         else:
             self._start(self._told(self._cancel_when_sent(running, notice)), len(notice.raw))
@@ -149,6 +154,18 @@ class Bridge:
         if running.task is not None:
             await asyncio.wait({running.task}, timeout=CANCELLED_S)
             running.task.cancel()
+
+    async def _cancel_by_key(self, running: Running, notice: Message) -> None:
+        """With an idempotency key, closing the connection would not cancel it."""
+        meta = {VERSION_KEY: running.message.version, IDEMPOTENCY_KEY: running.message.key}
+        told = {"jsonrpc": "2.0", "method": notice.method, "params": {**notice.params, "_meta": meta}}
+        try:
+            named = read(json.dumps(told).encode())
+            assert isinstance(named, Message)
+            await self._tell_now(named)
+        finally:
+            if running.task is not None:
+                running.task.cancel()
 
     async def _initialized(self, message: Message) -> None:
         if self._carrier is not None:
@@ -186,7 +203,7 @@ class Bridge:
         try:
             await carrier.carry(running)
         except BrokerUnreachable as error:
-            trouble = words.unreachable(error, carrier.url)
+            trouble = words.unreachable(error, carrier.url, keyed=running.message.key is not None)
         except TooLarge:
             trouble = words.too_large(MAX_ANSWER_BYTES)
         except words.Trouble as found:

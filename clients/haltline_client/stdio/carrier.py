@@ -1,7 +1,8 @@
 """One request to the broker and everything that comes back for it, passed on as it comes.
 
 Owns the session of the handshake era and what is known of the tools, because both decide the headers of a request.
-A request is sent a second time only where the broker has said that the first one did nothing.
+A request is sent a second time only where the broker has said that the first one did nothing, or where the request has an
+idempotency key, with which the broker carries it out once however often it comes.
 """
 
 from __future__ import annotations
@@ -34,7 +35,9 @@ TRAILING_S = 0.5
 LIST_PAGES_MAX = 100
 HEADER_MISMATCH = -32020
 META_PREFIX = "io.modelcontextprotocol/"
-Again = Literal["session", "headers"]
+Again = Literal["session", "headers", "running"]
+AGAIN_AFTER_S = (0.2, 0.5, 1.0, 2.0, 4.0, 8.0)
+"""How long to wait before each further try of a request with an idempotency key whose answer was lost."""
 
 
 class Running:
@@ -69,16 +72,37 @@ class Carrier:
         self._listing = asyncio.Lock()
 
     async def carry(self, running: Running) -> None:
-        """Send it and pass on what comes; a second time where the first certainly did nothing."""
+        """Send it and pass on what comes; again where the first certainly did nothing, or cannot be carried out twice."""
+        lost = False
+        for wait_s in AGAIN_AFTER_S if running.message.key is not None else ():
+            try:
+                if await self._carry(running, await_end=lost) != "running":
+                    return
+            except BrokerUnreachable as error:
+                if running.answered or not (lost or error.sent):
+                    raise
+                self._notes.say(f"the answer to a call was lost ({error.message}); it is asked for again by its key.")
+            lost = True
+            await asyncio.sleep(wait_s)
+            if running.cancelled:
+                return
+        try:
+            await self._carry(running)
+        except BrokerUnreachable as error:
+            raise BrokerUnreachable(error.message, sent=lost or error.sent) from error
+
+    async def _carry(self, running: Running, *, await_end: bool = False) -> Again | None:
+        """`await_end`: return instead of passing on that its first sending still runs."""
         used = self.session.id
-        again = await self._attempt(running, last=False)
+        again = await self._attempt(running, last=False, await_end=await_end)
         if again == "session":
             self._notes.say("the MCP session with Haltline had ended; it is opened again.")
             await self._before_sending(self.session.renew(used))
-        if again is not None:
-            await self._attempt(running, last=True)
+        if again is None or again == "running":
+            return again
+        return await self._attempt(running, last=True, await_end=await_end)
 
-    async def _attempt(self, running: Running, *, last: bool) -> Again | None:
+    async def _attempt(self, running: Running, *, last: bool, await_end: bool) -> Again | None:
         message = running.message
         headers = await self._headers(message)
         in_session = "Mcp-Session-Id" in headers
@@ -94,6 +118,8 @@ class Carrier:
                 if answers(answer, message.id):
                     if not last and await self._other_headers(message, answer, headers):
                         return "headers"
+                    if await_end and _still_runs(answer):
+                        return "running"
                     self._answered(running, answer, reply)
                     del answer
                     await self._write(line(body))
@@ -227,6 +253,15 @@ def _json(text: bytes) -> Any:
         return parse(text)
     except ValueError:
         return None
+
+
+def _still_runs(answer: Mapping[str, Any]) -> bool:
+    """Whether the broker refused a retry because what it repeats has not ended."""
+    result, error = answer.get("result"), answer.get("error")
+    told = result.get("_meta") if isinstance(result, dict) else error.get("data") if isinstance(error, dict) else None
+    refused = told.get(words.META_KEY) if isinstance(told, dict) else None
+    reasons = refused.get("reasons") if isinstance(refused, dict) else None
+    return isinstance(reasons, list) and bool(reasons) and reasons[0].get("code") == "call.running"
 
 
 def _said(answer: Any, body: bytes) -> str:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 from typing import Any, NamedTuple
 
-__all__ = ["Message", "Unreadable", "line", "parse", "read"]
+__all__ = ["IDEMPOTENCY_KEY", "Message", "Unreadable", "line", "parse", "read"]
 
 VERSION_KEY = "io.modelcontextprotocol/protocolVersion"
+IDEMPOTENCY_KEY = "io.haltline/idempotency-key"
+KEYED_METHODS = frozenset({"tools/call", "prompts/get", "resources/read"})
 PARSE_ERROR, INVALID_REQUEST = -32700, -32600
 INTEGER_DIGITS_MAX = 4_000
 """Longer ones are never computed with here, and Python would refuse to read them."""
@@ -21,6 +23,13 @@ class Message(NamedTuple):
     method: str | None
     params: dict[str, Any]
     version: str | None
+
+    @property
+    def key(self) -> str | None:
+        """Its idempotency key: with one it can be sent again, and outlives its connection at the broker."""
+        meta = self.params.get("_meta") if self.method in KEYED_METHODS else None
+        key = meta.get(IDEMPOTENCY_KEY) if isinstance(meta, dict) else None
+        return key if isinstance(key, str) else None
 
 
 class Unreadable(NamedTuple):

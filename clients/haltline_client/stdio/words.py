@@ -45,12 +45,13 @@ class Trouble(Exception):
         self.retryable = retryable
 
 
-def unreachable(lost: BrokerUnreachable, url: str) -> Trouble:
+def unreachable(lost: BrokerUnreachable, url: str, *, keyed: bool = False) -> Trouble:
+    """`keyed`: it had an idempotency key."""
     if lost.sent:
         text = (
             f"Haltline at {url} gave no answer: {lost.message}. The request was sent, so it may have been carried out."
         )
-        return Trouble("broker.unreachable", text, ran=True)
+        return Trouble("broker.unreachable", text, ran=True, retryable=keyed)
     text = f"Haltline cannot be reached at {url}: {lost.message}. Nothing was sent, so nothing was carried out."
     return Trouble("broker.unreachable", text, retryable=True)
 
@@ -137,6 +138,8 @@ def shown(text: str) -> str:
 
 
 def _advice(trouble: Trouble) -> str:
+    if trouble.ran and trouble.retryable:
+        return "With the same idempotency key you may retry: then it is not carried out twice."
     if trouble.ran:
         return "Do not retry before a person has looked into Haltline's audit log whether it ran."
     return "You may retry in a moment." if trouble.retryable else "Do not retry; finish without it."
