@@ -219,7 +219,15 @@ class Broker:
         records.continued(tx, self._parts, replace(said, call=one.call))
         tx.after_commit(lambda: self._parts.calls.bind(running, who.agent_id, who.session_id, one.call))
         deadline_s = decision.deadline_s if isinstance(decision, Allow) else dispatch.DEADLINE_S
-        allow = Allow(hold.amount_micros, "", hold.charge_on_error, hold.read_only, deadline_s)
+        price = policy.terms_for(who, said.tool.name, said.tool.upstream).price
+        allow = Allow(
+            hold.amount_micros,
+            "",
+            hold.charge_on_error,
+            hold.read_only,
+            deadline_s,
+            rate=None if price is None else price.rate,
+        )
         rest = {key: value for key, value in request.params.items() if key != "requestState"}
         params = rest if one.state is None else {**rest, "requestState": one.state}
         after_s = policy.doubt_charges_after_s

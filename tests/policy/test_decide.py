@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from haltline.policy.decide import decide
 from haltline.policy.grant import Grant
 from haltline.policy.model import Allow, CapKind, Caps, Deny, Facts, Halt, HaltFact, Hours, Rate, Usage
+from haltline.policy.prices import Fixed, Price
 from haltline.policy.rules import Asked
-from haltline.policy.terms import Price, Terms
+from haltline.policy.terms import Terms
 from support.policy_texts import AGENT, NOON_US, call, policy_from, who
 
 CAPPED = """
@@ -307,7 +308,7 @@ class Broken:
 
 def broken(*, audit: bool):
     grant = Grant(((Broken(audit),),), (), known=True, limits=(), rate_windows_s=(), on_deny="")
-    terms = Terms(Price(1, "0.000001", "x.yaml:1", "*"), "x", read_only=False, charge_on_error=True, deadline_s=1)
+    terms = Terms(Price(Fixed(1), "x.yaml:1", "*"), read_only=False, charge_on_error=True, deadline_s=1)
     return decide(grant, Asked(call(), AGENT, Facts(), NOON_US, terms))
 
 

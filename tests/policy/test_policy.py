@@ -7,6 +7,7 @@ import pytest
 from haltline.policy.caps import CapLimit
 from haltline.policy.model import Allow, CapKind, Caps, Facts, Rate
 from haltline.policy.policy import ToolDeclared, ToolDefaults
+from haltline.policy.prices import Fixed
 from support.policy_texts import NOON_US, call, policy_from, who
 
 PRICES = """
@@ -35,7 +36,12 @@ def test_each_setting_comes_from_the_most_specific_entry_that_states_it(tmp_path
     }
     price = policy.price("pay__charge", "pay")
     assert price is not None
-    assert (price.micros, price.text, price.where, price.matched_by) == (50_000, "0.05", "policy.yaml:7", "pay__charge")
+    assert (price.rate, price.text, price.where, price.matched_by) == (
+        Fixed(50_000),
+        "0.05",
+        "policy.yaml:7",
+        "pay__charge",
+    )
     assert policy.redact_keys == ("email", "iban", "card")
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from haltline.alarm import alarm
 from haltline.audit import Event, Kind
+from haltline.calls.billing import billed, halt_for_overage
 from haltline.errors import Conflict, NotFound
 from haltline.facts import as_recorded
 from haltline.policy.model import Halt
@@ -166,14 +167,19 @@ def denied_dead(tx: Tx, parts: Parts, call: str, dead: Dead, request: CallReques
 
 def ended(tx: Tx, parts: Parts, running: Running, admitted: Admitted, outcome: Outcome) -> None:
     """End the hold of an admitted call, exactly once, and say how (P7)."""
-    body: dict[str, Any] = {"outcome": outcome.layers(), "duration_us": tx.now_us - admitted.admitted_us}
+    held, ran_us = admitted.allow.amount_micros, tx.now_us - admitted.admitted_us
+    body: dict[str, Any] = {"outcome": outcome.layers(), "duration_us": ran_us}
+    over = 0
     if running.stopped is not None:
         body["withheld"] = running.stopped.code
     if outcome.kind == "answered":
-        charged = 0 if not outcome.succeeded and not admitted.allow.charge_on_error else admitted.allow.amount_micros
-        parts.ledger.settle(tx, running.id, charged)
+        bill = billed(admitted, outcome, ran_us)
+        parts.ledger.settle(tx, running.id, bill.micros, bill.why or None)
         kind = Kind.CALL_SUCCEEDED if outcome.succeeded else Kind.CALL_FAILED
-        body["charged_micros"] = charged
+        body["charged_micros"] = bill.micros
+        over = bill.micros - held
+        body |= {"charged_because": bill.why} if bill.why else {}
+        body |= {"overage_micros": over} if over > 0 else {}
     elif outcome.kind == "unsent":
         parts.ledger.void(tx, running.id, outcome.text)
         kind = Kind.CALL_VOIDED
@@ -183,9 +189,11 @@ def ended(tx: Tx, parts: Parts, running: Running, admitted: Admitted, outcome: O
         parts.ledger.doubt(tx, running.id, outcome.text, charges_at_us)
         kind = Kind.CALL_IN_DOUBT
         body |= {"why": outcome.text, "charges_at_us": charges_at_us}
-    body["amount_micros"] = admitted.allow.amount_micros
+    body["amount_micros"] = held
     payloads = None if outcome.answer is None else {"result": outcome.answer}
     parts.audit.append(tx, _of_call(kind, running.id, admitted, body, payloads))
+    if over > 0:
+        halt_for_overage(tx, parts, running.id, admitted, held + over)
 
 
 def _of_call(

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from haltline.policy.model import CapKind, Reason, Usage
-from haltline.policy.money import format_amount
+from haltline.policy.money import MAX_MICROS, format_amount
+from haltline.policy.prices import FromArgument
 from haltline.policy.rules import Refusal, refuse, stamp
 
 if TYPE_CHECKING:
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from haltline.policy.model import Facts
     from haltline.policy.rules import Asked
 
-__all__ = ["Calls", "Concurrent", "PerCall", "Priced", "Rate", "SingleCharge", "Spending"]
+__all__ = ["Calls", "Concurrent", "PerCall", "PriceMaximum", "Priced", "Rate", "SingleCharge", "Spending"]
 
 _STOPS: dict[CapKind, Literal["session", "agent"]] = {
     CapKind.TASK: "session",
@@ -28,30 +29,25 @@ _STOPS: dict[CapKind, Literal["session", "agent"]] = {
 }
 
 
-def _amount(asked: Asked) -> int:
-    """What the call would hold. An unpriced call is refused before any rule that asks this can speak."""
-    return 0 if asked.terms.price is None else asked.terms.price.micros
-
-
 @dataclass(frozen=True, slots=True)
 class Priced:
-    """A tool without a price entry is refused (R6)."""
+    """A tool without a price entry is refused (R6), and a call that does not state the amount its price reads (R7)."""
 
     name: str = "price"
     where: str = ""
     audit: bool = False
 
     def ask(self, asked: Asked) -> Refusal | None:
-        if asked.terms.price is not None:
-            return None
-        return refuse(
-            "charge.unpriced", f"{asked.call.tool} has no price, so it cannot be called; an operator has to set one"
-        )
+        if asked.terms.price is None:
+            return refuse(
+                "charge.unpriced", f"{asked.call.tool} has no price, so it cannot be called; an operator has to set one"
+            )
+        return None if asked.no_amount is None else Refusal(asked.no_amount)
 
     def fine(self, asked: Asked) -> str:
         price = asked.terms.price
         assert price is not None
-        return f"fixed {price.text}, by {price.matched_by} in {price.where}"
+        return f"{price.rate.said}, by {price.matched_by} in {price.where}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +61,7 @@ class SingleCharge:
     audit: bool = False
 
     def ask(self, asked: Asked) -> Refusal | None:
-        amount = _amount(asked)
+        amount = asked.amount_micros
         if amount <= self.limit:
             return None
         text = f"{self._line()}, this call {format_amount(amount)}"
@@ -73,10 +69,39 @@ class SingleCharge:
         return Refusal(reason, "agent")
 
     def fine(self, asked: Asked) -> str:
-        return f"{self._line()}, this call {format_amount(_amount(asked))}"
+        return f"{self._line()}, this call {format_amount(asked.amount_micros)}"
 
     def _line(self) -> str:
         return f"a single charge above {format_amount(self.limit, self.currency)} halts"
+
+
+@dataclass(frozen=True, slots=True)
+class PriceMaximum:
+    """A price read from an argument denies what is above its own maximum, and what no ledger could hold."""
+
+    currency: str
+    name: str = "price maximum"
+    where: str = ""
+    audit: bool = False
+
+    def ask(self, asked: Asked) -> Refusal | None:
+        amount, most = asked.amount_micros, self._most(asked)
+        if amount <= most:
+            return None
+        facts: dict[str, int | str | None] = {"cap": "price", "limit_micros": most, "amount_micros": amount}
+        return refuse("charge.too_large", self._text(most, amount), facts)
+
+    def fine(self, asked: Asked) -> str:
+        read = asked.terms.price is not None and isinstance(asked.terms.price.rate, FromArgument)
+        return self._text(self._most(asked), asked.amount_micros) if read else ""
+
+    @staticmethod
+    def _most(asked: Asked) -> int:
+        most = asked.terms.most_micros
+        return MAX_MICROS if most is None else most
+
+    def _text(self, most: int, amount: int) -> str:
+        return f"the price goes up to {format_amount(most, self.currency)}, this call {format_amount(amount)}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +118,7 @@ class PerCall:
         return self.cap.where
 
     def ask(self, asked: Asked) -> Refusal | None:
-        amount = _amount(asked)
+        amount = asked.amount_micros
         limit = self.cap.limit + asked.facts.allowances.get(CapKind.PER_CALL, 0)
         if amount <= limit:
             return None
@@ -102,7 +127,7 @@ class PerCall:
 
     def fine(self, asked: Asked) -> str:
         limit = self.cap.limit + asked.facts.allowances.get(CapKind.PER_CALL, 0)
-        return self._text(limit, _amount(asked))
+        return self._text(limit, asked.amount_micros)
 
     def _text(self, limit: int, amount: int) -> str:
         return f"per-call cap {format_amount(limit, self.currency)}, this call {format_amount(amount)}"
@@ -125,7 +150,7 @@ class Spending:
         return self.cap.where
 
     def ask(self, asked: Asked) -> Refusal | None:
-        limit, usage, amount = self._limit(asked), self._usage(asked.facts), _amount(asked)
+        limit, usage, amount = self._limit(asked), self._usage(asked.facts), asked.amount_micros
         if usage.settled_micros + usage.held_micros + amount <= limit:
             return None
         text, facts = self.fine(asked), self._facts(asked, limit, usage, amount)
@@ -140,7 +165,7 @@ class Spending:
         allowed = f" and {format_amount(added)} allowed on top" if added else ""
         held = f", on hold {format_amount(usage.held_micros)}" if usage.held_micros else ""
         spent = f"spent {format_amount(usage.settled_micros)}"
-        return f"{cap}{allowed}, {spent}{held}, this call {format_amount(_amount(asked))}"
+        return f"{cap}{allowed}, {spent}{held}, this call {format_amount(asked.amount_micros)}"
 
     def _limit(self, asked: Asked) -> int:
         return self.cap.limit + asked.facts.allowances.get(self.cap.kind, 0)

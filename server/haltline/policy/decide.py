@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from haltline.policy.budget import PerCall, SingleCharge, Spending
+from haltline.policy.budget import PerCall, PriceMaximum, SingleCharge, Spending
 from haltline.policy.model import Allow, Deny, Halt
 from haltline.policy.rules import refuse
 
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     Hear = Callable[[Rule, Refusal | None], None]
 
 __all__ = ["Explained", "RuleSaid", "decide", "explain"]
+
+_OF_AMOUNTS = (SingleCharge, PerCall, PriceMaximum, Spending)
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,8 +105,9 @@ def _allowed(asked: Asked, would_deny: tuple[Reason, ...]) -> Allow:
     terms = asked.terms
     assert terms.price is not None, "an unpriced call is refused by a rule"
     return Allow(
-        amount_micros=terms.price.micros,
+        amount_micros=asked.amount_micros,
         price=terms.said,
+        rate=terms.price.rate,
         charge_on_error=terms.charge_on_error,
         read_only=terms.read_only,
         deadline_s=terms.deadline_s,
@@ -115,8 +118,9 @@ def _allowed(asked: Asked, would_deny: tuple[Reason, ...]) -> Allow:
 def _said(rule: Rule, refusal: Refusal | None, asked: Asked) -> RuleSaid | None:
     price = asked.terms.price
     where = rule.where or ("" if price is None else price.where)
-    if price is None and isinstance(rule, (SingleCharge, PerCall, Spending)):
-        return RuleSaid(rule.name, where, "silent", "there is no price to measure")
+    if (price is None or asked.no_amount is not None) and isinstance(rule, _OF_AMOUNTS):
+        what = "price" if price is None else "amount"
+        return RuleSaid(rule.name, where, "silent", f"there is no {what} to measure")
     if refusal is None:
         text = rule.fine(asked)
         return RuleSaid(rule.name, where, "allow", text) if text else None

@@ -15,10 +15,10 @@ from haltline.policy.caps import parse_count, parse_rate
 from haltline.policy.durations import parse_duration
 from haltline.policy.hours import check_zone, hours_from_json
 from haltline.policy.model import Caps, Hours, Rate
-from haltline.policy.money import parse_amount
 from haltline.policy.operators import WITHOUT_VALUE, Op, compile_op
 from haltline.policy.paths import parse_path
 from haltline.policy.patterns import check_pattern
+from haltline.policy.price_entry import Amount, Price
 from haltline.policy.schemas import compile_schema
 
 __all__ = [
@@ -70,16 +70,10 @@ def _timeout(value: object) -> float:
     raise ValueError(f"{value!r} is no timeout; write seconds, more than 0 and up to 86400")
 
 
-def _price(value: object) -> object:
-    return value if isinstance(value, dict) else {"fixed": value}
-
-
 def _string(pattern: str, example: str) -> WithJsonSchema:
     return WithJsonSchema({"type": "string", "pattern": pattern, "examples": [example]})
 
 
-_AMOUNT_PATTERN = r"^[0-9]+(\.[0-9]{1,6})?$"
-Amount = Annotated[int, BeforeValidator(parse_amount), _string(_AMOUNT_PATTERN, "0.50")]
 Count = Annotated[int, BeforeValidator(parse_count), WithJsonSchema({"type": "integer", "minimum": 1})]
 RateText = Annotated[
     Rate, BeforeValidator(parse_rate), _string(r"^[1-9][0-9]*/(second|minute|hour|day|[0-9]+s)$", "5/minute")
@@ -226,35 +220,18 @@ class TierEntry(Closed):
     )
 
 
-class FixedPrice(Closed):
-    """A price that is the same for every call."""
+class PriceFor(Closed):
+    """Other prices for some: an agent's own goes before its tier's, and both before `price`."""
 
-    fixed: Amount
-
-
-Price = Annotated[
-    FixedPrice,
-    BeforeValidator(_price),
-    WithJsonSchema(
-        {
-            "anyOf": [
-                {"type": "string", "pattern": _AMOUNT_PATTERN, "examples": ["0.05"]},
-                {
-                    "type": "object",
-                    "properties": {"fixed": {"type": "string", "pattern": _AMOUNT_PATTERN}},
-                    "required": ["fixed"],
-                    "additionalProperties": False,
-                },
-            ]
-        }
-    ),
-]
+    agents: dict[KeyName, Price] = Field(default_factory=dict, description="By handle.")
+    tiers: dict[Name, Price] = Field(default_factory=dict)
 
 
 class ToolEntry(Closed):
     """What is known of a tool, or of all that a pattern matches. Each setting comes from the most specific entry with it."""
 
     price: Price | None = Field(default=None, description="Per call. A tool without a price is refused.")
+    price_for: PriceFor = Field(default_factory=PriceFor, description="Other prices for single agents or tiers.")
     read_only: bool | None = Field(
         default=None, description="It changes nothing. Declared here, never believed from upstream."
     )

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from haltline.policy.budget import Calls, Concurrent, PerCall, Priced, Rate, SingleCharge, Spending
+from haltline.policy.budget import Calls, Concurrent, PerCall, Priced, PriceMaximum, Rate, SingleCharge, Spending
 from haltline.policy.caps import effective
 from haltline.policy.model import CapKind
 from haltline.policy.patterns import any_of
@@ -117,11 +117,12 @@ def _hours(tier: Tier, scopes: list[Scope], who: Principal) -> tuple[Open, ...]:
 def _money(tier: Tier, limits: tuple[CapLimit, ...], currency: str) -> Stages:
     trigger = tier.single_charge_micros
     single = () if trigger is None else (SingleCharge(trigger, tier.single_charge_where, currency),)
-    per_call = tuple(PerCall(cap, currency) for cap in limits if cap.kind is CapKind.PER_CALL)
+    per_call: list[Rule] = [PerCall(cap, currency) for cap in limits if cap.kind is CapKind.PER_CALL]
+    per_call.append(PriceMaximum(currency))
     halting: list[Rule] = [
         Spending(cap, currency) for cap in limits if cap.kind in {CapKind.TASK, CapKind.HOUR, CapKind.DAY}
     ]
     halting += [Calls(cap) for cap in limits if cap.kind is CapKind.CALLS]
     retryable: list[Rule] = [Rate(cap) for cap in limits if cap.kind is CapKind.RATE]
     retryable += [Concurrent(cap) for cap in limits if cap.kind is CapKind.CONCURRENT]
-    return (Priced(),), single, per_call, tuple(halting), tuple(retryable)
+    return (Priced(),), single, tuple(per_call), tuple(halting), tuple(retryable)

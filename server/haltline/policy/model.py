@@ -10,7 +10,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from types import MappingProxyType
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    from haltline.policy.prices import Rate as PriceRate
 
 __all__ = [
     "NO_CAPS",
@@ -180,6 +183,8 @@ class Allow:
     """Declared by the operator, never believed from the upstream."""
     deadline_s: float = 60.0
     would_deny: tuple[Reason, ...] = ()
+    rate: PriceRate | None = field(default=None, compare=False)
+    """How `price` reads from an answer what the call cost; None: it is the amount held."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,9 +18,10 @@ from haltline.policy.decide import Explained, RuleSaid, decide, explain
 from haltline.policy.folder import read_folder
 from haltline.policy.grant import Rulebook
 from haltline.policy.hours import day_bounds
+from haltline.policy.prices import Fixed, Price
 from haltline.policy.rules import Asked
 from haltline.policy.schemas import InputSchemas
-from haltline.policy.terms import Price, Terms, TermsTable, ToolDeclared, ToolDefaults
+from haltline.policy.terms import Terms, TermsTable, ToolDeclared, ToolDefaults
 from haltline.policy.tiers import Tier, compile_scope, compile_tier
 
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ __all__ = [
     "load_policy",
 ]
 
-_FREE = Price(0, "0.00", "rule R25", "prompts and resources")
+_FREE = Price(Fixed(0), "rule R25", "prompts and resources")
 """The price of what needs no price entry."""
 
 _DOUBT_CHARGES_AFTER_S = 86_400.0
@@ -85,19 +86,23 @@ class Policy:
     def decide(self, call: ToolCall, who: Principal, facts: Facts, now_us: int) -> Decision:
         """Whether this call may go, and what it holds. An exception must end in a Deny `policy.error` at the caller."""
         grant = self._grant(who)
-        return decide(
-            grant.following() if call.follows else grant, Asked(call, who, facts, now_us, self._terms_of(call))
-        )
+        return decide(grant.following() if call.follows else grant, self._asked(call, who, facts, now_us))
 
     def explain(self, call: ToolCall, who: Principal, facts: Facts, now_us: int) -> Explained:
         """The same decision with what every rule said. Nothing is held, nothing stops."""
-        terms = self._terms_of(call)
-        return explain(self._grant(who), Asked(call, who, facts, now_us, terms))
+        return explain(self._grant(who), self._asked(call, who, facts, now_us))
 
-    def _terms_of(self, call: ToolCall) -> Terms:
-        terms = self._terms.of(call.tool, call.upstream)
+    def _asked(self, call: ToolCall, who: Principal, facts: Facts, now_us: int) -> Asked:
+        terms = self._terms_of(call, who)
+        amount = terms.amount(call.arguments)
+        if isinstance(amount, int):
+            return Asked(call, who, facts, now_us, terms, amount)
+        return Asked(call, who, facts, now_us, terms, no_amount=amount)
+
+    def _terms_of(self, call: ToolCall, who: Principal) -> Terms:
+        terms = self.terms_for(who, call.tool, call.upstream)
         free = call.follows or (call.free and terms.price is None)
-        return replace(terms, price=_FREE, said=_FREE.said) if free else terms
+        return replace(terms, price=_FREE) if free else terms
 
     def grants(self, who: Principal, tool: str, upstream: str) -> bool:
         """Whether `tools/list` shows this tool: exactly where a call of it would not be refused as `scope.tool`."""
@@ -114,8 +119,16 @@ class Policy:
         return self._grant(who).rate_windows_s
 
     def price(self, tool: str, upstream: str) -> Price | None:
-        """None: unpriced, so every call is refused (R6)."""
+        """For whoever has no price of their own. None: unpriced, so every call is refused (R6)."""
         return self._terms.of(tool, upstream).price
+
+    def terms_for(self, who: Principal, tool: str, upstream: str) -> Terms:
+        """What holds for calls of this tool by this caller."""
+        return self._terms.of(tool, upstream, who.agent, who.tier)
+
+    def priced_alone(self, agent: str) -> bool:
+        """Whether some tool has a price for this agent alone."""
+        return agent in self._terms.agents
 
     def day_bounds(self, now_us: int) -> tuple[int, int]:
         """The calendar day in the policy's zone (R2): `start <= now_us < end`, in microseconds."""

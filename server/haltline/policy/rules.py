@@ -46,6 +46,10 @@ class Asked(NamedTuple):
     facts: Facts
     now_us: int
     terms: Terms
+    amount_micros: int = 0
+    """What the call would hold."""
+    no_amount: Reason | None = None
+    """Why that cannot be said; the call is refused for it."""
 
 
 class Refusal(NamedTuple):

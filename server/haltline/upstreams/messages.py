@@ -10,10 +10,12 @@ import json
 import math
 import re
 from collections.abc import Mapping
+from decimal import Decimal
 from typing import Any, NoReturn
 
 import orjson
 
+from haltline.policy.money import Written
 from haltline_client.version import __version__
 
 __all__ = [
@@ -149,11 +151,15 @@ def _finite(text: str) -> float:
     value = float(text)
     if math.isinf(value):
         raise ValueError(text[:40])
+    if len(text) > _EXACT_CHARS and Decimal(text) != Decimal(repr(value)):
+        return Written(text)  # an amount may be read from it (R7)
     return value
 
 
 _DECODER = json.JSONDecoder(parse_constant=_no_constant, parse_float=_finite)
 """Not the fast reader: that one bends integers beyond 64 bits into floats."""
+_EXACT_CHARS = 16
+"""Fifteen digits and a point: a double gives back as many as it was read from."""
 _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 
 
