@@ -57,6 +57,8 @@ def alarm(
 def _commands(kind: str, who: Principal | None) -> tuple[str, ...]:
     """What to type next, for what was stopped."""
     subject, _, act = kind.partition(".")
+    if subject == "clock":
+        return ("haltline status",)
     target = "everything" if who is None else who.session_id if subject == "session" else who.agent
     quoted = shlex.quote(target)
     if act == "revoked":

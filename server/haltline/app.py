@@ -25,6 +25,7 @@ from haltline.calls.rounds import Rounds
 from haltline.calls.running import RunningCalls
 from haltline.checkpoints import Checkpoints
 from haltline.clock import Clock
+from haltline.clockwatch import ClockWatch
 from haltline.control import Control
 from haltline.control_mcp import ControlFace
 from haltline.errors import HaltlineError, StoreUnavailable
@@ -231,6 +232,7 @@ class App:
         tasks.start_soon(self._checkpoints.run)
         tasks.start_soon(self._unrecorded.run)
         tasks.start_soon(charge_due, parts)
+        tasks.start_soon(ClockWatch(parts).run)
         tasks.start_soon(self._watch_policy)
         tasks.start_soon(self._flush_attempts)
 

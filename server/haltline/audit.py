@@ -46,6 +46,9 @@ class Kind(StrEnum):
 
     BROKER_STARTED = "broker.started"
     BROKER_STOPPED = "broker.stopped"
+    CLOCK_STEPPED = "clock.stepped"
+    CLOCK_SET_BACK = "clock.set_back"
+    CLOCK_RIGHTED = "clock.righted"
     CALL_ALLOWED = "call.allowed"
     CALL_DENIED = "call.denied"
     CALL_SUCCEEDED = "call.succeeded"

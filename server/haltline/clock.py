@@ -1,7 +1,8 @@
 """The effective clock: microseconds since the epoch that never go backward (R9), whatever the wall clock does.
 
-A wall clock that is set back leaves time standing until it has caught up; one that is set forward is not believed beyond
-what a steady clock has seen pass, and says so until it is put right or the broker is started anew.
+What passes is measured by a steady clock; the wall clock only says where it began, and corrects it forward within a bound.
+Set further forward it is not believed, and says so until it is put right or the broker is started anew. Set back it changes
+nothing: a time that stood still would jump, and open every window at once, when the wall is put right.
 """
 
 from __future__ import annotations
@@ -43,12 +44,11 @@ class Clock:
     def now_us(self) -> int:
         with self._lock:
             wall_us, steady_us = self._wall_us(), self._steady_us()
-            ahead_us = wall_us - steady_us - self._offset_us
-            stepped = ahead_us > STEP_MAX_US
-            self._ahead_us = ahead_us if stepped else 0
-            if not stepped:  # never lowered: a clock that was set back and then put right again made no step
-                self._offset_us = max(self._offset_us, wall_us - steady_us)
-            self._last_us = max(self._last_us, steady_us + self._offset_us if stepped else wall_us)
+            self._ahead_us = wall_us - steady_us - self._offset_us
+            if 0 < self._ahead_us <= STEP_MAX_US:
+                self._offset_us += self._ahead_us
+                self._ahead_us = 0
+            self._last_us = max(self._last_us, steady_us + self._offset_us)
             return self._last_us
 
     def not_before(self, at_us: int) -> None:
@@ -58,7 +58,12 @@ class Clock:
     @property
     def stepped_us(self) -> int:
         """How far the wall clock was set forward beyond what is believed; while not 0, nothing may be dispatched (R9)."""
-        return self._ahead_us
+        return max(self._ahead_us, 0)
+
+    @property
+    def behind_us(self) -> int:
+        """How far the wall clock was set back behind what has passed: told, and of no consequence."""
+        return max(-self._ahead_us, 0)
 
 
 def iso(at_us: int) -> str:

@@ -37,7 +37,7 @@ from haltline.upstreams.catalog import Catalog
 from haltline.upstreams.model import NOBODY
 from support.scripted import ScriptedUpstream
 
-__all__ = ["POLICY", "Request", "World", "send", "world"]
+__all__ = ["POLICY", "Request", "SetClock", "StepClock", "World", "send", "world"]
 
 POLICY = """
 version: "1"
@@ -70,6 +70,18 @@ class SetClock(Clock):
 
     def forward(self, seconds: float) -> None:
         self.at_us += int(seconds * 1_000_000)
+
+
+class StepClock(SetClock):
+    """One whose wall clock can be set, while time passes as `forward` says."""
+
+    def __init__(self, now_us: int = NOON_US) -> None:
+        self.at_us = now_us
+        self.wrong_us = 0
+        Clock.__init__(self, lambda: self.at_us + self.wrong_us, lambda: self.at_us)
+
+    def step(self, seconds: float) -> None:
+        self.wrong_us += int(seconds * 1_000_000)
 
 
 class Request:
