@@ -309,6 +309,7 @@ class App:
             text = "the broker is shutting down; it may have run, do not retry before asking"
             self._parts.calls.stop(everything=True, reason=Reason("broker.stopping", text))
             await self._parts.calls.ended(STOP_WAIT_S)
+        self._parts.calls.kept.stop(session_ids=(), agent_id=None, everything=True)
 
     async def _finish(self) -> None:
         with anyio.move_on_after(STOP_WAIT_S):

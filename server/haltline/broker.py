@@ -231,7 +231,7 @@ class Broker:
         rest = {key: value for key, value in request.params.items() if key != "requestState"}
         params = rest if one.state is None else {**rest, "requestState": one.state}
         after_s = policy.doubt_charges_after_s
-        return Admitted(who, said.tool, allow, policy.version, hold.admitted_us, after_s, params, key)
+        return Admitted(who, said.tool, allow, policy.version, hold.admitted_us, after_s, params, key, one.kept)
 
     def _refuse(self, tx: Tx, said: records.Said, decision: Deny | Halt) -> Answer | NoSuchTool:
         records.refused(tx, self._parts, said, decision)
@@ -250,6 +250,8 @@ class Broker:
             request=request,
             params=admitted.params,
             deadline_s=admitted.allow.deadline_s,
+            shelf=self._parts.calls.kept,
+            kept=admitted.kept,
         )
 
     # transaction 2
@@ -259,7 +261,7 @@ class Broker:
         asked, nonce = asks_for_input(outcome.answer), new_nonce()
         answer = outcome.answer_for(running.id)
         if asked is not None:
-            sealed_state = self._parts.rounds.seal(Round(running.id, nonce, asked.get("requestState")))
+            sealed_state = self._parts.rounds.seal(Round(running.id, nonce, asked.get("requestState"), outcome.kept))
             answer = {"result": {**asked, "requestState": sealed_state}}
         kept = None
         if admitted.keyed is not None and outcome.kind == "answered":

@@ -43,8 +43,11 @@ def foreign(told: Told, mark: str, identifier: int) -> list[Any]:
 
 
 @pytest.mark.promise("P5", "P11")
+@pytest.mark.parametrize("upstreams_era", ["modern", "handshake"])
 @pytest.mark.parametrize("era", ["modern", "handshake"])
-async def test_progress_logs_and_questions_of_a_call_reach_its_caller_alone(tmp_path: Path, long: bool, era: str):
+async def test_progress_logs_and_questions_of_a_call_reach_its_caller_alone(
+    tmp_path: Path, long: bool, era: str, upstreams_era: str
+):
     calls = 1_000 if long else 6
     heard: list[tuple[str, int, Told]] = []
 
@@ -56,7 +59,7 @@ async def test_progress_logs_and_questions_of_a_call_reach_its_caller_alone(tmp_
             heard.append((mark, identifier, await client.call("up__work", {"mark": mark}, identifier=identifier)))
         await client.aclose()
 
-    with marking_upstream(tmp_path, era) as port:
+    with marking_upstream(tmp_path, upstreams_era) as port:
         upstreams = {"up": {"url": f"http://127.0.0.1:{port}/mcp", "max_concurrent": 1024}}
         with broker_process(tmp_path / "broker", upstreams=upstreams, policy=POLICY) as broker:
             broker.await_tools("up__work")
@@ -71,13 +74,13 @@ async def test_progress_logs_and_questions_of_a_call_reach_its_caller_alone(tmp_
         if "content" in told.answer.get("result", {}) and not told.answer["result"].get("isError")
     ]
     crossed = [wrong for mark, identifier, told in heard for wrong in foreign(told, mark, identifier)]
-    rounds = 2 if era == "modern" else 1
+    rounds = 2 if upstreams_era == "modern" else 1
     told_of = {
         what: {sum(notice["method"] == f"notifications/{what}" for notice in told.notices) for _, _, told in heard}
         for what in ("progress", "message")
     }
 
-    figures = Figures(f"{AGENTS} agents x {calls} calls with the same ids, {era}")
+    figures = Figures(f"{AGENTS} agents x {calls} calls with the same ids, {era} to {upstreams_era}")
     figures.note("calls per second", f"{len(heard) / took_s:.0f}")
     figures.equal("answered", len(said), AGENTS * calls)
     figures.zero("crossed: an answer with another's mark", [one for one in said if set(one[1].values()) != {one[0]}])

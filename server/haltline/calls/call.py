@@ -65,3 +65,5 @@ class Admitted:
     """What leaves: the request's own, but for the state of a round."""
     keyed: Keyed | None = None
     """The idempotency key that it came with."""
+    kept: bool = False
+    """It goes on at its upstream, where it waits (`calls.kept`): nothing is sent anew."""

@@ -13,14 +13,17 @@ from typing import TYPE_CHECKING, Any, Literal
 import anyio
 import structlog
 
+from haltline.calls.kept import KeptCall, may_be_asked
 from haltline.calls.refusals import refusal
 from haltline.calls.rounds import ROUND_S, asks_for_input
 from haltline.calls.running import StoppedCall
 from haltline.policy.model import Reason
+from haltline.upstreams import faults
 from haltline.upstreams.model import Caller, NotSent, OutcomeUnknown, UpstreamCall
 
 if TYPE_CHECKING:
     from haltline.calls.call import CallRequest
+    from haltline.calls.kept import KeptCalls
     from haltline.calls.running import Running
     from haltline.policy.model import Principal
     from haltline.upstreams.model import Upstream
@@ -45,6 +48,8 @@ class Outcome:
     answer: Mapping[str, Any] | None = None
     code: str = ""
     text: str = ""
+    kept: bool = False
+    """It asks for input, and its upstream's call is kept open for that."""
 
     @property
     def is_error(self) -> bool | None:
@@ -91,8 +96,13 @@ async def send(
     request: CallRequest,
     params: Mapping[str, Any],
     deadline_s: float,
+    shelf: KeptCalls,
+    kept: bool = False,
 ) -> Outcome:
-    """Dispatch within the call's cancel scope. Never raises but for a cancellation from outside it."""
+    """Dispatch within the call's cancel scope. Never raises but for a cancellation from outside it.
+
+    `kept`: the call waits on the shelf for what this request brings.
+    """
     call = UpstreamCall(
         caller=Caller(who.agent_id, who.session_id, who.agent, who.task, who.tier),
         params=params,
@@ -104,6 +114,8 @@ async def send(
     )
     with running.scope:
         try:
+            if kept or may_be_asked(upstream, request):
+                return await _in_turns(upstream, call, running, request, shelf, kept=kept)
             answer = await upstream.call(call)
             return Outcome("answered", await _with_input(upstream, call, answer) if call.peer.handshake else answer)
         except StoppedCall:
@@ -117,6 +129,30 @@ async def send(
             kind: Literal["unsent", "unknown"] = "unknown" if running.sent else "unsent"
             return Outcome(kind, code="upstream.failed", text=f"the connection to {upstream.spec.name} failed")
     return interrupted(running)
+
+
+async def _in_turns(
+    upstream: Upstream, call: UpstreamCall, running: Running, request: CallRequest, shelf: KeptCalls, *, kept: bool
+) -> Outcome:
+    """A call that is kept open when its upstream asks for input in the middle of it."""
+    one = shelf.take(running.id) if kept else KeptCall(shelf, upstream, call, request)
+    if one is None:
+        raise OutcomeUnknown("upstream.lost", f"the call to {upstream.spec.name} that waited for this input has ended")
+    waits = False
+    try:
+        if kept:
+            one.bring(request.params.get("inputResponses"), request)
+        answer = await one.turn(call.deadline_s)
+        waits = one.asks
+    except TimeoutError as error:
+        late = faults.overdue(one.name, call.deadline_s) if running.sent else faults.too_late_to_send(one.name)
+        raise late from error
+    finally:
+        if waits:
+            shelf.keep(running.id, one)
+        else:
+            one.end()
+    return Outcome("answered", answer, kept=waits)
 
 
 async def _with_input(upstream: Upstream, call: UpstreamCall, answer: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -39,11 +39,15 @@ class BadState(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Round:
-    """What was sealed: the call that goes on, and the upstream's own state, None where it gave none."""
+    """What was sealed: the call that goes on, and the upstream's own state, None where it gave none.
+
+    `kept`: its upstream's call is still open (`calls.kept`), and is never sent again.
+    """
 
     call: str
     nonce: str
     state: str | None
+    kept: bool = False
 
 
 class Rounds:
@@ -92,7 +96,7 @@ class Rounds:
 
     def seal(self, one: Round) -> str:
         nonce = secrets.token_bytes(_NONCE_BYTES)
-        body = orjson.dumps([one.call, one.nonce, one.state])
+        body = orjson.dumps([one.call, one.nonce, one.state, one.kept])
         return base64.urlsafe_b64encode(nonce + self._aead().encrypt(nonce, body, None)).decode()
 
     def open(self, text: str) -> Round:
@@ -102,8 +106,7 @@ class Rounds:
             body = self._aead().decrypt(raw[:_NONCE_BYTES], raw[_NONCE_BYTES:], None)
         except (ValueError, binascii.Error, self._invalid_tag()) as error:
             raise BadState("it is not what this broker gave out") from error
-        call, nonce, state = orjson.loads(body)
-        return Round(call, nonce, state)
+        return Round(*orjson.loads(body))
 
     def _aead(self) -> AESGCM:
         if self._cipher is None:

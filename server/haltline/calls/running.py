@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import anyio
 
+from haltline.calls.kept import KeptCalls
 from haltline.calls.streams import OpenStreams
 from haltline.identity import new_id
 
@@ -71,6 +72,8 @@ class RunningCalls:
         self._idle = anyio.Event()
         self.streams = OpenStreams()
         """What is open beside the calls: stopped with them, counted and waited for nowhere."""
+        self.kept = KeptCalls()
+        """What waits at an upstream between two rounds: stopped with the calls, and counted as none."""
 
     def __len__(self) -> int:
         return len(self._calls)
@@ -118,6 +121,7 @@ class RunningCalls:
         Returns how many it stopped.
         """
         self.streams.stop(reason=reason, session_ids=session_ids, agent_id=agent_id, everything=everything)
+        self.kept.stop(session_ids=session_ids, agent_id=agent_id, everything=everything)
         wanted = [
             call
             for call in self._candidates(agent_id, everything=everything, sessions=bool(session_ids))

@@ -168,6 +168,7 @@ class Child(asyncio.SubprocessProtocol):
             work(*arguments)
         except LineTooLong:
             self.broken = True
+            self._lines.clear()
             self.kill()
         except Exception:  # the boundary to the event loop: whatever broke, this child is ended
             log.exception("upstream_output_failed", upstream=self._name)

@@ -18,6 +18,7 @@ import structlog
 from haltline.upstreams import faults
 from haltline.upstreams.credentials import Credential, Credentials, given
 from haltline.upstreams.model import (
+    Asking,
     Caller,
     Noted,
     NotSent,
@@ -97,6 +98,9 @@ class CredentialedUpstream:
         door = self._doors.get(name)
         if door is not None and isinstance(door.upstream, Telling):
             door.upstream.quiet((agent_id, session_id, introduced), uri)
+
+    def asks_in_mid_call(self) -> bool:
+        return isinstance(self._own.upstream, Asking) and self._own.upstream.asks_in_mid_call()
 
     async def list_tools(self) -> list[Any]:
         """With the credential for listing. Those that have been called read their own again, for themselves alone."""

@@ -93,6 +93,9 @@ class HttpUpstream:
     def quiet(self, line: Line, uri: str) -> None:
         self._ears.quiet(line, uri)
 
+    def asks_in_mid_call(self) -> bool:
+        return self._modern is None
+
     async def list_tools(self) -> list[Any]:
         loop = asyncio.get_running_loop()
         deadline = loop.time() + self._spec.timeout_s

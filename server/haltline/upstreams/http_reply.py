@@ -83,6 +83,9 @@ class Reply:
         if not self.answer.done():
             self.answer.set_exception(error)
             self.answer.exception()  # whoever waited may have been cancelled in the same moment
+            self._chunks.clear()  # now, not when the interpreter finds that nobody needs it
+            if self._events is not None:
+                self._events.clear()
 
     def head(self, status: int, headers: Mapping[bytes, bytes]) -> None:
         self.status, self.headers = status, headers

@@ -29,6 +29,7 @@ MAX_HEAD_BYTES = 64 * 1024
 MAX_FRAMING_BYTES = 1024 * 1024
 """Of what is neither head nor body: chunk sizes and trailers."""
 PIECE_BYTES = 4 * 1024
+"""Of a stream of events so much is handed on at once: some dozen messages may be in it."""
 FULL_BYTES = 32 * 1024
 """Where so much is read at once there is more: uvloop would go on reading it, many times before anybody else's turn."""
 DRAIN_S = 1.0
@@ -205,13 +206,14 @@ class Connection(asyncio.Protocol):
     def _hand_on(self) -> None:
         """Give the receiver what is there of the body, for so long as one turn may take; nothing is read meanwhile."""
         begun, until = self._pace.worked(), perf_counter() + TURN_S
+        piece = PIECE_BYTES if b"event-stream" in self._headers.get(b"content-type", b"") else FULL_BYTES
         while self._chunks:
             if self._receiver is None:
                 return  # it heard enough, and closed this
             chunk = self._chunks.popleft()
-            if len(chunk) > PIECE_BYTES:
-                self._chunks.appendleft(chunk[PIECE_BYTES:])
-            self._receiver.body(bytes(chunk[:PIECE_BYTES]))
+            if len(chunk) > piece:
+                self._chunks.appendleft(chunk[piece:])
+            self._receiver.body(bytes(chunk[:piece]))
             if self._chunks and perf_counter() > until:
                 self._rest(self._pace.rest_s(begun))
                 return

@@ -29,6 +29,10 @@ class LineReader:
             self._add(rest)
         return lines
 
+    def clear(self) -> None:
+        """Forget a line that is not whole."""
+        self._partial, self._size = [], 0
+
     def _add(self, piece: bytes) -> None:
         self._size += len(piece)
         if self._size > self._max:

@@ -14,6 +14,7 @@ from haltline.upstreams.credentials import Credentials
 
 __all__ = [
     "NOBODY",
+    "Asking",
     "Caller",
     "Isolation",
     "Kind",
@@ -180,6 +181,14 @@ class Noted(Protocol):
 
     @property
     def notes(self) -> tuple[str, ...]: ...
+
+
+@runtime_checkable
+class Asking(Protocol):
+    """An upstream that may ask its client something in the middle of a call."""
+
+    def asks_in_mid_call(self) -> bool:
+        """Not where it is known to speak 2026-07-28, which asks by a result instead."""
 
 
 class Upstream(Protocol):

@@ -61,6 +61,10 @@ class EventReader:
             self._partial.append(rest)
             self._grow(len(rest))
 
+    def clear(self) -> None:
+        """Forget an event that is not whole."""
+        self._partial, self._data, self._size = [], [], 0
+
     def _grow(self, size: int) -> None:
         self._size += size
         if self._size > self._max:

@@ -86,6 +86,9 @@ class StdioUpstream:
             if slot.session is not None and slot.session.usable:
                 self._later(_ask(slot.session, UNSUBSCRIBE, uri))
 
+    def asks_in_mid_call(self) -> bool:
+        return True
+
     async def list_tools(self) -> list[Any]:
         deadline = asyncio.get_running_loop().time() + self._spec.timeout_s
         session = await self._session(_OWN_SLOT, deadline, NOBODY)
