@@ -124,13 +124,12 @@ async def test_a_cancelled_call_is_cancelled_upstream(broker, token, mode, log):
                 await anyio.sleep(0.02)
 
 
-async def test_a_question_to_the_person_reaches_the_host_and_its_answer_the_tool(broker, token, log):
-    """In the handshake era: at 2026-07-28 a server has no way to ask during a call."""
-
+@ERAS
+async def test_a_question_to_the_person_reaches_the_host_and_its_answer_the_tool(broker, token, mode, log):
     async def answer(_, asked):
         return types.ElicitResult(action="accept", content={"name": f"Anna, asked {asked.message!r}"})
 
-    async with _client(broker, token, "legacy", log, elicitation_callback=answer) as client:
+    async with _client(broker, token, mode, log, elicitation_callback=answer) as client:
         assert (await client.call_tool("asking__ask", {})).content[0].text == "Anna, asked 'Who is there?'"
 
 
