@@ -7,14 +7,16 @@ table anew.
 from __future__ import annotations
 
 import os
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from haltline.policy.model import Allow, CapKind, Deny, Facts, Halt, HaltFact, Principal, Usage
-from haltline.policy.policy import Policy, load_policy
+from haltline.policy.model import Allow, CapKind, Deny, Facts, Halt, HaltFact, Principal, Reason, Usage
+from haltline.policy.money import format_amount, parse_amount
+from haltline.policy.policy import Policy, RuleSaid, load_policy
 from support.policy_texts import AGENT, NOON_US, call, write_files
 
 if TYPE_CHECKING:
@@ -36,6 +38,14 @@ CALLS = {
     "files__read, outside": call("files__read", {"path": "/etc/passwd"}, SCHEMA),
     "files__read, broken schema": call("files__read", {"path": "/srv/data/a"}, {"type": "nonsense"}),
     "admin__wipe": call("admin__wipe"),
+    "pay__transfer": call("pay__transfer", {"amount": "0.07", "currency": "USD"}),
+    "pay__transfer, large": call("pay__transfer", {"amount": 1.2, "currency": "USD"}),
+    "pay__transfer, too large": call("pay__transfer", {"amount": 1.6, "currency": "USD"}),
+    "pay__transfer, negative": call("pay__transfer", {"amount": -1, "currency": "USD"}),
+    "pay__transfer, euros": call("pay__transfer", {"amount": 1, "currency": "EUR"}),
+    "pay__transfer, no amount": call("pay__transfer", {"currency": "USD"}),
+    "pay__ask": call("pay__ask"),
+    "pay__run": call("pay__run"),
 }
 CENT = 10_000
 FRESH = Facts(rate_counts={60: 0}, hour_resets_at_us=NOON_US + HOUR_US, day_resets_at_us=NOON_US + 12 * HOUR_US)
@@ -94,7 +104,7 @@ def said(answer: Decision) -> list[str]:
     if isinstance(answer, Allow):
         reads = " reads" if answer.read_only else ""
         would = [f"would deny [{reason.code}] {reason.text}" for reason in answer.would_deny]
-        return [f"allow {answer.amount_micros / 1e6:.2f}{reads}", *would]
+        return [f"allow {format_amount(answer.amount_micros)}{reads}", *would]
     verdict = f"halt {answer.scope}" if isinstance(answer, Halt) else "deny"
     return [f"{verdict} [{one.code}]{' retryable' if one.retryable else ''} {one.text}" for one in answer.reasons]
 
@@ -118,6 +128,47 @@ def test_every_answer_is_the_reviewed_one(tmp_path):
     if os.environ.get("HALTLINE_SNAPSHOTS"):
         SNAPSHOT.write_text(text, encoding="utf-8")
     assert text == SNAPSHOT.read_text(encoding="utf-8")
+
+
+@pytest.mark.promise("P6", "R3")
+def test_what_is_explained_gives_the_numbers_of_every_refusal(tmp_path):
+    refused = 0
+    text = (HERE / "matrix.yaml").read_text(encoding="utf-8")
+    for policy in (load_policy(write_files(tmp_path / "e", matrix=text)), audited(tmp_path / "a")):
+        for tier in TIERS:
+            for facts, narrowed, now_us in STATES.values():
+                for one in CALLS.values():
+                    who = replace(AGENT, tier=tier, **narrowed)
+                    answer = policy.decide(one, who, facts, now_us)
+                    if isinstance(answer, Allow):
+                        continue
+                    refused += 1
+                    said = policy.explain(one, who, facts, now_us)
+                    assert said.decision == answer
+                    spoken = [rule.text for rule in said.rules if rule.spoke in {"deny", "halt"}]
+                    for reason in answer.reasons:
+                        assert any(reason.text.startswith(text.rstrip(".")) for text in spoken)
+                        assert missing_numbers(reason, said.rules) == []
+    assert refused > 1_000
+
+
+def missing_numbers(reason: Reason, rules: tuple[RuleSaid, ...]) -> list[str]:
+    """The amounts in a refusal's facts that no rule's explanation shows."""
+    shown = " ".join(rule.text for rule in rules)
+    wanted = {key: value for key, value in reason.facts.items() if key.endswith("_micros") and isinstance(value, int)}
+    if "held_micros" in wanted and not wanted["held_micros"]:
+        del wanted["held_micros"]
+    return [
+        f"{key} {value}"
+        for key, value in wanted.items()
+        if format_amount(value) not in shown and not allowed_on_top(value, shown)
+    ]
+
+
+def allowed_on_top(limit: int, shown: str) -> bool:
+    """A limit that an allowance raised is said as the cap and what was allowed."""
+    sums = re.findall(r"cap ([0-9.]+) USD and ([0-9.]+) allowed on top", shown)
+    return any(parse_amount(cap) + parse_amount(added) == limit for cap, added in sums)
 
 
 @pytest.mark.promise("R22")
