@@ -19,7 +19,7 @@ from haltline.audit import Audit, Event, Kind
 from haltline.broker import Broker
 from haltline.calls.admission import Doorman
 from haltline.calls.attempts import FLUSH_EVERY_S, Attempts
-from haltline.calls.recovery import Unrecorded, charge_due, doubt_left_holds
+from haltline.calls.recovery import Unrecorded, charge_due, doubt_left_holds, record_late
 from haltline.calls.replays import Replays
 from haltline.calls.rounds import Rounds
 from haltline.calls.running import RunningCalls
@@ -232,6 +232,7 @@ class App:
         tasks.start_soon(self._checkpoints.run)
         tasks.start_soon(self._unrecorded.run)
         tasks.start_soon(charge_due, parts)
+        tasks.start_soon(record_late, parts)
         tasks.start_soon(ClockWatch(parts).run)
         tasks.start_soon(self._watch_policy)
         tasks.start_soon(self._flush_attempts)

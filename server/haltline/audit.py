@@ -56,6 +56,7 @@ class Kind(StrEnum):
     CALL_VOIDED = "call.voided"
     CALL_IN_DOUBT = "call.in_doubt"
     CALL_RESOLVED = "call.resolved"
+    CALL_LATE_ANSWER = "call.late_answer"
     CALL_INPUT_REQUIRED = "call.input_required"
     CALL_CONTINUED = "call.continued"
     CALL_REPLAYED = "call.replayed"

@@ -243,6 +243,7 @@ class Broker:
     # dispatch
 
     async def _dispatch(self, running: Running, admitted: Admitted, request: CallRequest) -> Outcome:
+        lean = replace(admitted, params={})  # kept for as long as a late answer may come
         return await dispatch.send(
             self._parts.catalog.upstream(admitted.tool.upstream),
             running,
@@ -250,6 +251,7 @@ class Broker:
             request=request,
             params=admitted.params,
             deadline_s=admitted.allow.deadline_s,
+            on_late=lambda answer: self._parts.calls.late.add(running.id, lean, answer),
             shelf=self._parts.calls.kept,
             kept=admitted.kept,
         )

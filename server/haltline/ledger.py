@@ -131,6 +131,10 @@ class Ledger:
         """It may have run: keeps counting, never resent; charged in full at its own deadline (R10)."""
         return self._end(tx, call_id, "in_doubt", why=why, charges_at=charges_at_us)
 
+    def note(self, tx: Tx, call_id: str, why: str) -> None:
+        """Say more about a call in doubt, which stays so."""
+        tx.execute("UPDATE holds SET why = ? WHERE id = ? AND state = 'in_doubt'", (why, call_id))
+
     def get(self, tx: Tx, call_id: str) -> Hold:
         row = tx.execute(f"{_HOLD} WHERE id = ?", (call_id,)).fetchone()
         if row is None:

@@ -15,7 +15,7 @@ from haltline.alerts.outbox import Outbox
 from haltline.audit import Audit
 from haltline.broker import Broker
 from haltline.calls.admission import Doorman
-from haltline.calls.recovery import Unrecorded
+from haltline.calls.recovery import Unrecorded, record_late
 from haltline.calls.replays import Replays
 from haltline.calls.rounds import Rounds
 from haltline.calls.running import Running, RunningCalls
@@ -220,6 +220,7 @@ async def world(
     broker = Broker(parts, doorman, unrecorded, Health(clock, writer, source, unrecorded, started_us=clock.now_us()))
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(catalog.run)
+        tasks.start_soon(record_late, parts)
         await catalog.tried()
         try:
             yield World(parts, broker, doorman, clock, upstreams)

@@ -6,7 +6,7 @@ valid answer is unknown, and stays in doubt (R10).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -96,6 +96,7 @@ async def send(
     request: CallRequest,
     params: Mapping[str, Any],
     deadline_s: float,
+    on_late: Callable[[dict[str, Any]], None],
     shelf: KeptCalls,
     kept: bool = False,
 ) -> Outcome:
@@ -109,6 +110,7 @@ async def send(
         deadline_s=deadline_s,
         before_send=running.before_send,
         on_notification=request.notify,
+        on_late=on_late,
         method=request.method,
         peer=request.peer,
     )

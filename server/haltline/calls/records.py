@@ -242,8 +242,15 @@ def left_in_doubt(tx: Tx, parts: Parts, hold: Hold, why: str, charges_at_us: int
     resolved(tx, parts, hold, Kind.CALL_IN_DOUBT, {"why": why, "charges_at_us": charges_at_us})
 
 
-def resolved(tx: Tx, parts: Parts, hold: Hold, kind: Kind, body: Mapping[str, Any]) -> None:
-    """The event of a hold that ended without its call: after a crash, at its deadline."""
+def resolved(
+    tx: Tx,
+    parts: Parts,
+    hold: Hold,
+    kind: Kind,
+    body: Mapping[str, Any],
+    payloads: Mapping[str, Any] | None = None,
+) -> None:
+    """The event of a hold whose call is over: it ended after a crash or at its deadline, or was answered late."""
     handle = parts.identity.agent_by_id(tx, hold.agent_id).handle
     parts.audit.append(
         tx,
@@ -257,6 +264,7 @@ def resolved(tx: Tx, parts: Parts, hold: Hold, kind: Kind, body: Mapping[str, An
             tool=hold.tool,
             upstream=hold.upstream,
             body={**body, "amount_micros": hold.amount_micros},
+            payloads=payloads,
         ),
     )
 

@@ -1,27 +1,32 @@
 """What brings the books right when something broke: outcomes that could not be written, holds that a crash left open,
-calls in doubt whose deadline has come (R10, R12).
+calls in doubt whose deadline has come, answers that came too late (R10, R12).
 
 Runs beside the calls, never in their path; while an outcome is unrecorded, nothing is dispatched.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 import anyio
 import structlog
 
 from haltline.audit import Kind
 from haltline.calls import records
-from haltline.errors import HaltlineError, StoreUnavailable
+from haltline.calls.billing import billed
+from haltline.calls.dispatch import Outcome
+from haltline.errors import HaltlineError, NotFound, StoreUnavailable
+from haltline.policy.money import format_amount
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from haltline.calls.late import Late
     from haltline.parts import Parts
     from haltline.store.writer import Tx, Writer
 
-__all__ = ["Unrecorded", "charge_due", "doubt_left_holds"]
+__all__ = ["Unrecorded", "charge_due", "doubt_left_holds", "record_late"]
 
 RETRY_EVERY_S = 0.25
 DUE_EVERY_S = 5.0
@@ -122,3 +127,50 @@ async def charge_due(parts: Parts) -> None:
         except StoreUnavailable as error:
             log.error("due_not_charged", error=str(error))
         await anyio.sleep(DUE_EVERY_S)
+
+
+async def record_late(parts: Parts) -> None:
+    """Write what came after its call was given up, once the call has ended; for ever.
+
+    It changes no hold: what was cancelled, stopped or overdue is in doubt, and only its own deadline or a person ends that
+    (R10). What the answer would have cost is noted beside it, so that the person decides knowing it.
+    """
+    late = parts.calls.late
+    while True:
+        await late.came.wait()
+        late.came = anyio.Event()
+        while late.waiting:
+            one = late.waiting.popleft()
+            try:
+                written = await parts.writer.run(partial(_record_late, parts=parts, one=one))
+            except StoreUnavailable as error:
+                log.error("late_answer_not_recorded", call=one.call, error=str(error))
+                written = False
+            if not written:
+                late.waiting.append(one)
+                await anyio.sleep(RETRY_EVERY_S)  # its call is about to end
+
+
+def _record_late(tx: Tx, parts: Parts, one: Late) -> bool:
+    """False: not yet."""
+    try:
+        hold = parts.ledger.get(tx, one.call)
+    except NotFound:
+        return True
+    if hold.state == "held":
+        return False
+    outcome = Outcome("answered", one.answer)
+    charge = billed(one.admitted, outcome, tx.now_us - hold.admitted_us)
+    body: dict[str, Any] = {
+        "outcome": outcome.layers(),
+        "hold": hold.state,
+        "would_charge_micros": charge.micros,
+        "after_us": tx.now_us - hold.admitted_us,
+    }
+    if hold.state == "in_doubt":
+        said = "it succeeded" if outcome.succeeded else "it failed"
+        cost = format_amount(charge.micros)
+        parts.ledger.note(tx, hold.id, f"{hold.why or 'unknown'}; a late answer says that {said}, at {cost}")
+    payloads = {"result": one.answer} if one.whole else None
+    records.resolved(tx, parts, hold, Kind.CALL_LATE_ANSWER, body, payloads)
+    return True

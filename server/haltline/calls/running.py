@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import anyio
 
 from haltline.calls.kept import KeptCalls
+from haltline.calls.late import LateAnswers
 from haltline.calls.streams import OpenStreams
 from haltline.identity import new_id
 
@@ -74,6 +75,9 @@ class RunningCalls:
         """What is open beside the calls: stopped with them, counted and waited for nowhere."""
         self.kept = KeptCalls()
         """What waits at an upstream between two rounds: stopped with the calls, and counted as none."""
+
+        self.late = LateAnswers()
+        """What came for calls that were given up, until it is recorded."""
 
     def __len__(self) -> int:
         return len(self._calls)

@@ -171,6 +171,8 @@ class UpstreamCall:
     """From the moment it is handed over: waiting for a place, connecting and starting a program count."""
     before_send: Callable[[], None]
     on_notification: Callable[[dict[str, Any]], None]
+    on_late: Callable[[dict[str, Any]], None] = lambda _: None
+    """Takes an answer that comes after the call was given up, where that can be heard. At most once."""
     method: str = "tools/call"
     peer: Peer = NOBODY
 

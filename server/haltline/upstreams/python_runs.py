@@ -47,6 +47,7 @@ class Job:
         self.result: asyncio.Future[dict[str, Any]] = self._loop.create_future()
         self._token = progress_token(call.params)
         self._notify = call.on_notification
+        self._on_late = call.on_late
         self._told = 0
         who = call.caller
         self._said = {"upstream": upstream, "tool": tool.name, "agent": who.agent, "session": who.session_id}
@@ -72,6 +73,7 @@ class Job:
             self.result.set_result(error_result(f"{self.tool.name} was cancelled") if result is None else result)
         elif result is not None:
             log.warning("late_result_dropped", **self._said, is_error=bool(result.get("isError")))
+            self._on_late({"result": result})
 
     def _report(self, done: float, total: float | None, message: str | None) -> None:
         params: dict[str, Any] = {"progressToken": self._token, "progress": _number(done)}

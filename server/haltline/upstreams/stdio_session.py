@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import count
 from typing import TYPE_CHECKING, Any
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
 
 __all__ = ["StdioSession", "open_session"]
 
+Late = Callable[[dict[str, Any]], None]
 Ask = Callable[[dict[str, Any]], Awaitable[dict[str, Any]]]
 
 log = structlog.get_logger(__name__)
@@ -89,7 +91,7 @@ class StdioSession:
         self._on_changed = on_changed
         self._ids = count(1)
         self._pending: dict[int, _Pending] = {}
-        self._abandoned: dict[int, float] = {}
+        self._abandoned: dict[int, tuple[float, Late]] = {}
         self._unasked = Unasked()
         self._flooding = False
         self._log_level: str | None = None
@@ -154,7 +156,9 @@ class StdioSession:
             answer = await pending.answer
         except BaseException as error:
             if isinstance(error, asyncio.CancelledError) or error is late:
-                self._call_off(identifier)
+                self._call_off(identifier, call.on_late)
+                if pending.answer.done() and pending.answer.exception() is None:
+                    call.on_late(pending.answer.result())  # it came in the moment of the cancellation
             raise
         else:
             return answer
@@ -185,19 +189,19 @@ class StdioSession:
         self._pending[identifier] = pending
         return pending
 
-    def _call_off(self, identifier: int) -> None:
+    def _call_off(self, identifier: int, on_late: Late) -> None:
         if self.child is not None:
             params = {"requestId": identifier, "reason": "no longer wanted"}
             self.child.write(notification("notifications/cancelled", params))
         self._abandoned_may_run()  # so that what is kept does not grow
-        self._abandoned[identifier] = asyncio.get_running_loop().time()
+        self._abandoned[identifier] = (asyncio.get_running_loop().time(), on_late)
 
     def _abandoned_may_run(self) -> bool:
         """Whether a call that was called off may be what the program speaks of now. Forgets those of long ago."""
         long_ago = asyncio.get_running_loop().time() - ABANDONED_S
         while self._abandoned:
             oldest = next(iter(self._abandoned))
-            if self._abandoned[oldest] > long_ago:
+            if self._abandoned[oldest][0] > long_ago:
                 return True
             del self._abandoned[oldest]
         return False
@@ -232,10 +236,13 @@ class StdioSession:
                 self._count_unasked()
 
     def _answered(self, message: dict[str, Any]) -> None:
-        self._abandoned.pop(message["id"], None)
+        abandoned = self._abandoned.pop(message["id"], None)
         pending = self._pending.get(message["id"])
         if pending is None:
             self._count_unasked()
+            if abandoned is not None:
+                with suppress(BadMessage):
+                    abandoned[1](answer_in(message))
         elif not pending.answer.done():
             try:
                 pending.answer.set_result(answer_in(message))
