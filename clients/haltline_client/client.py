@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self, cast
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from haltline_client import alert_results as a
     from haltline_client import results as r
     from haltline_client.status_results import Status
     from haltline_client.wire import Wire
@@ -152,9 +153,25 @@ class ControlClient:
         arguments = {"outcome": outcome, "amount": amount, "reason": reason}
         return cast("r.Resolved", self.call("resolve_in_doubt", call=call, **arguments))
 
-    def list_alerts(self, *, limit: int | None = None) -> r.AlertList:
-        """The newest alerts with the state of each delivery."""
-        return cast("r.AlertList", self.call("list_alerts", limit=limit))
+    def list_alerts(self, *, limit: int | None = None, live: bool = False) -> a.AlertList:
+        """The newest episodes and messages; `live` leaves out the episodes that are resolved."""
+        return cast("a.AlertList", self.call("list_alerts", limit=limit, live=live or None))
+
+    def acknowledge_alert(self, episode: str, *, reason: str | None = None) -> a.EpisodeChanged:
+        """Say that somebody has it in hand: it escalates no further. A person's credential only."""
+        return cast("a.EpisodeChanged", self.call("acknowledge_alert", episode=episode, reason=reason))
+
+    def resolve_alert(self, episode: str, *, reason: str) -> a.EpisodeChanged:
+        """Say that it is over, where no resume ends it. A person's credential only."""
+        return cast("a.EpisodeChanged", self.call("resolve_alert", episode=episode, reason=reason))
+
+    def retry_alert(self, id: str) -> a.Retried:  # noqa: A002 - the tool's own word
+        """Queue what was given up of an alert (`alt_…`) or an episode (`epi_…`) again."""
+        return cast("a.Retried", self.call("retry_alert", id=id))
+
+    def alert_stats(self, *, since: str | None = None) -> a.AlertStats:
+        """How long people took to acknowledge and to act. `since`: ISO-8601 or an age; 28d by default."""
+        return cast("a.AlertStats", self.call("alert_stats", since=since))
 
     # Tools, policy and operators.
 

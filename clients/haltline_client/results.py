@@ -16,13 +16,10 @@ __all__ = [
     "Agent",
     "AgentDetail",
     "AgentList",
-    "Alert",
-    "AlertList",
     "ApprovedTool",
     "AuditPage",
     "Balance",
     "Caps",
-    "Delivery",
     "Event",
     "Explanation",
     "Halt",
@@ -269,29 +266,6 @@ class Resolved(TypedDict):
     call: str
     outcome: Literal["settle", "void"]
     amount: Money
-
-
-class Delivery(TypedDict):
-    """One alert on its way to one channel."""
-
-    channel: str
-    state: str
-    attempts: int
-    last_error: NotRequired[str | None]
-
-
-class Alert(TypedDict):
-    id: str
-    at: str
-    kind: str
-    agent: str | None
-    session: str | None
-    summary: str
-    deliveries: list[Delivery]
-
-
-class AlertList(TypedDict):
-    alerts: list[Alert]
 
 
 class Tool(TypedDict):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NotRequired, TypedDict
 
 if TYPE_CHECKING:
+    from haltline_client.alert_results import ChannelBacklog
     from haltline_client.results import Halt, Money
 
 __all__ = ["Status", "StatusAgent", "StatusAlerts", "StatusInDoubt", "StatusPolicy", "StatusStore", "Upstream"]
@@ -40,11 +41,14 @@ class StatusInDoubt(TypedDict):
 
 
 class StatusAlerts(TypedDict):
-    """Alerts not yet delivered, and those given up."""
+    """Alerts not yet delivered, and those given up; `open_episodes`: nobody acknowledged them yet."""
 
     backlog: int
     oldest_at: NotRequired[str | None]
+    oldest_age_s: NotRequired[float]
     failed: int
+    open_episodes: NotRequired[int]
+    channels: NotRequired[list[ChannelBacklog]]
 
 
 class Upstream(TypedDict):

@@ -1,4 +1,7 @@
-"""Every halt is told: composes the alert of one, with what somebody needs who must act, inside the causing transaction."""
+"""What is told: composes an alert with what somebody needs who must act, inside the causing transaction, and ends what is over.
+
+`alarm` for a halt or a rule that fired, `resolve` for the act of a person that ended it.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
+from haltline.alerts.episodes import about
 from haltline.alerts.model import LAST_ACTIONS, Alert, Balance
 from haltline.clock import iso
 from haltline.facts import gather
@@ -19,7 +23,9 @@ if TYPE_CHECKING:
     from haltline.policy.model import Principal, Reason
     from haltline.store.writer import Tx
 
-__all__ = ["alarm"]
+__all__ = ["alarm", "resolve"]
+
+OPERATOR = "operator:"
 
 
 def alarm(
@@ -32,26 +38,66 @@ def alarm(
     event_seq: int,
     who: Principal | None,
     severity: Severity = "critical",
+    rule: str | None = None,
+    threshold: str | None = None,
+    observed: str | None = None,
+    quiet_s: float | None = None,
 ) -> None:
-    """Enqueue the alert of the event `event_seq`. `who` is None where it is about everything."""
-    parts.outbox.enqueue(
-        tx,
-        event_seq,
-        Alert(
-            kind=kind,
-            code=reason.code,
-            text=reason.text,
-            agent=None if who is None else who.agent,
-            agent_id=None if who is None else who.agent_id,
-            session=None if who is None else who.session_id or None,
-            task=None if who is None else who.task or None,
-            by=by,
-            severity=severity,
-            last_actions=() if who is None else _last_actions(tx, who.agent_id),
-            balances=() if who is None else _balances(tx, parts, who),
-            commands=_commands(kind, who),
-        ),
+    """Tell of the event `event_seq`, or count it where its episode was told lately. `who` is None for everything.
+
+    `rule`, `threshold` and `observed` are those of a rule that fired, in words. What an operator stopped is in their
+    hands already; what they revoked is told and needs nobody.
+    """
+    operators = by.startswith(OPERATOR)
+    if operators:
+        parts.outbox.episodes.acted(tx, _about(kind, who), _whole_agent(kind, who), by)
+    if kind.endswith(".revoked"):
+        resolve(tx, parts, by=by, event_seq=event_seq, kind=kind, who=who)
+    alert = Alert(
+        kind=kind,
+        code=reason.code,
+        text=reason.text,
+        agent=None if who is None else who.agent,
+        agent_id=None if who is None else who.agent_id,
+        session=None if who is None else who.session_id or None,
+        task=None if who is None else who.task or None,
+        by=by,
+        severity=severity,
+        rule=rule,
+        threshold=threshold,
+        observed=observed,
+        last_actions=() if who is None else _last_actions(tx, who.agent_id),
+        balances=() if who is None else _balances(tx, parts, who),
+        commands=_commands(kind, who),
+        tier=None if who is None else who.tier,
+        owner=None if who is None else parts.identity.agent_by_id(tx, who.agent_id).owner or None,
+        act="notice" if kind.endswith(".revoked") else "trigger",
+        acted_by=by if operators else None,
     )
+    parts.outbox.enqueue(tx, event_seq, alert, quiet_s=quiet_s)
+
+
+def resolve(tx: Tx, parts: Parts, *, by: str, event_seq: int, kind: str, who: Principal | None) -> list[str]:
+    """End the episodes that a person's act ended, everywhere where they were told; returns their ids.
+
+    `kind` and `who` are those of the event: `session.resumed` ends what is about that session, `agent.resumed` what is
+    about the agent itself (R16), `agent.revoked` what is about any of its sessions too. `who` is None for everything.
+    """
+    outbox, key, agent_id = parts.outbox, _about(kind, who), _whole_agent(kind, who)
+    outbox.episodes.acted(tx, key, agent_id, by)
+    live = outbox.episodes.live_about(tx, key) if agent_id is None else outbox.episodes.live_of_agent(tx, agent_id)
+    return outbox.resolve(tx, event_seq, live, by)
+
+
+def _about(kind: str, who: Principal | None) -> str:
+    if who is None:
+        return about(Alert(kind, "", ""))
+    return about(Alert(kind, "", "", agent_id=who.agent_id, session=who.session_id or None))
+
+
+def _whole_agent(kind: str, who: Principal | None) -> str | None:
+    """The agent, where an act reaches all that its sessions met too."""
+    return who.agent_id if who is not None and kind in {"agent.revoked", "agent.halted"} else None
 
 
 def _commands(kind: str, who: Principal | None) -> tuple[str, ...]:
@@ -63,6 +109,8 @@ def _commands(kind: str, who: Principal | None) -> tuple[str, ...]:
     quoted = shlex.quote(target)
     if act == "revoked":
         return (f'haltline agents reissue {quoted} --reason "…"',) if subject == "agent" else ()
+    if act == "fired":
+        return (f'haltline halt {quoted} --reason "…"', f'haltline revoke {quoted} --reason "…"')
     again = f'haltline resume {quoted} --reason "…"'
     return (again,) if who is None else (again, f'haltline revoke {quoted} --reason "…"')
 

@@ -154,6 +154,7 @@ class App:
             reader,
             clock,
             redact=lambda text: audit.redactor.text(text),  # noqa: PLW0108 - the redactor is replaced at a reload
+            console_url=settings.alerts.console_url,
         )
         stack.push_async_callback(outbox.aclose)
         catalog = Catalog(upstreams)

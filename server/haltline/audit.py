@@ -84,6 +84,10 @@ class Kind(StrEnum):
     TOOL_QUARANTINED = "tool.quarantined"
     TOOL_CHANGED = "tool.changed"
     TOOL_APPROVED = "tool.approved"
+    ALERT_ACKNOWLEDGED = "alert.acknowledged"
+    ALERT_RESOLVED = "alert.resolved"
+    ALERT_RETRIED = "alert.retried"
+    ALERT_TESTED = "alert.tested"
 
 
 @dataclass(frozen=True, slots=True)

@@ -69,7 +69,13 @@ COMMANDS: Mapping[str, Mapping[str, Lazy | Branch]] = {
         ),
         "alerts": Branch(
             "What was sent to people.",
-            {"list": Lazy(f"{_CLIENT}.alerts:list_alerts", "The newest alerts and their deliveries.")},
+            {
+                "list": Lazy(f"{_CLIENT}.alerts:list_alerts", "The newest episodes, and what could not be delivered."),
+                "ack": Lazy(f"{_CLIENT}.alerts:ack", "Say that you have one in hand."),
+                "resolve": Lazy(f"{_CLIENT}.alerts:resolve", "Say that one is over."),
+                "retry": Lazy(f"{_CLIENT}.alerts:retry", "Send again what was given up."),
+                "stats": Lazy(f"{_CLIENT}.alerts:stats", "How long people took."),
+            },
         ),
         "calls": Branch(
             "Calls whose outcome is unknown.",

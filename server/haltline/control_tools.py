@@ -5,88 +5,23 @@ A table and nothing else. Names and arguments are those of `haltline_client.Cont
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
-from haltline.shapes import answer_schema
+from haltline.control_alert_tools import ALERT_TOOLS
+from haltline.control_tool import AGENT as _AGENT
+from haltline.control_tool import MOST as _MOST
+from haltline.control_tool import PERSON, ControlTool
+from haltline.control_tool import REASON as _REASON
+from haltline.control_tool import SESSION as _SESSION
+from haltline.control_tool import flag as _flag
+from haltline.control_tool import money as _money
+from haltline.control_tool import number as _number
+from haltline.control_tool import text as _text
+from haltline.control_tool import texts as _texts
 from haltline_client import results as r
 from haltline_client import status_results as s
 
-__all__ = ["CONTROL_TOOLS", "ControlTool"]
-
-
-@dataclass(frozen=True, slots=True)
-class ControlTool:
-    """`reads`: it changes nothing. `destroys`: it ends or stops something. `repeatable`: twice is as once."""
-
-    name: str
-    title: str
-    description: str
-    arguments: dict[str, Any]
-    result: Any
-    required: tuple[str, ...] = ()
-    reads: bool = False
-    destroys: bool = False
-    repeatable: bool = False
-
-    def input_schema(self) -> dict[str, Any]:
-        return {
-            "type": "object",
-            "properties": self.arguments,
-            "required": list(self.required),
-            "additionalProperties": False,
-        }
-
-    def definition(self) -> dict[str, Any]:
-        """As `tools/list` shows it."""
-        return {
-            "name": self.name,
-            "title": self.title,
-            "description": self.description,
-            "inputSchema": self.input_schema(),
-            "outputSchema": answer_schema(self.result),
-            "annotations": {
-                "title": self.title,
-                "readOnlyHint": self.reads,
-                "destructiveHint": self.destroys,
-                "idempotentHint": self.repeatable or self.reads,
-                "openWorldHint": False,
-            },
-        }
-
-
-def _text(description: str, longest: int = 200) -> dict[str, Any]:
-    return {"type": "string", "minLength": 1, "maxLength": longest, "description": description}
-
-
-def _flag(description: str) -> dict[str, Any]:
-    return {"type": "boolean", "description": description}
-
-
-def _number(description: str, least: int, most: int) -> dict[str, Any]:
-    return {"type": "integer", "minimum": least, "maximum": most, "description": description}
-
-
-def _texts(description: str) -> dict[str, Any]:
-    return {
-        "type": "array",
-        "items": {"type": "string", "minLength": 1, "maxLength": 256},
-        "minItems": 1,
-        "maxItems": 200,
-        "description": description,
-    }
-
-
-_AMOUNT = r"^[0-9]{1,10}(\.[0-9]{1,6})?$"
-_MOST = 1_000_000_000
-PERSON = "Needs a person's own operator credential."
-_REASON = _text("Why, in a few words. The audit log and the alert will tell it.", 500)
-_AGENT = _text("The agent's handle, such as research-bot.")
-_SESSION = _text("A session's id, ses_….")
-
-
-def _money(description: str) -> dict[str, Any]:
-    return {"type": "string", "pattern": _AMOUNT, "description": description}
+__all__ = ["CONTROL_TOOLS", "PERSON", "ControlTool"]
 
 
 _CAPS: dict[str, Any] = {
@@ -285,14 +220,6 @@ _RECORDS = (
         required=("call", "outcome", "reason"),
         destroys=True,
     ),
-    ControlTool(
-        "list_alerts",
-        "List alerts",
-        "The newest alerts with the state of each delivery.",
-        {"limit": _number("At most so many; 50 by default.", 1, 1_000)},
-        r.AlertList,
-        reads=True,
-    ),
 )
 
 _POLICY = (
@@ -394,4 +321,4 @@ _OPERATORS = (
     ),
 )
 
-CONTROL_TOOLS: tuple[ControlTool, ...] = (*_STOPS, *_AGENTS, *_RECORDS, *_POLICY, *_OPERATORS)
+CONTROL_TOOLS: tuple[ControlTool, ...] = (*_STOPS, *_AGENTS, *_RECORDS, *ALERT_TOOLS, *_POLICY, *_OPERATORS)

@@ -16,6 +16,10 @@ def numbers(deliveries: list[Delivery], agent: str | None = None) -> list[str]:
     return [one.text.rsplit(" ", 1)[1].rstrip(")") for one in chosen]
 
 
+def standing(backlog: dict) -> tuple[int, str | None, int]:
+    return backlog["backlog"], backlog["oldest_at"], backlog["failed"]
+
+
 def fails(times: int, error: Exception, agent: str | None = None):
     """Fail the first so many attempts (of that agent's alerts)."""
     left = [times]
@@ -38,7 +42,7 @@ async def test_an_alert_and_its_event_commit_together_or_not_at_all(office: Post
 
     with pytest.raises(ZeroDivisionError):
         await office.writer.run(broken)
-    assert await outbox.newest(10) == []
+    assert await outbox.overview.newest(10) == []
     await office.put(outbox, an_alert())
     events = await office.reader.rows("SELECT seq FROM events")
     rows = await office.reader.rows("SELECT event_seq FROM alerts")
@@ -54,7 +58,10 @@ async def test_an_alert_wakes_the_channels_and_is_delivered(office: PostOffice) 
     (delivery,) = channel.taken
     assert (delivery.id, delivery.alert_id, delivery.attempt) == (f"{alert_id}.list", alert_id, 1)
     assert delivery.at_us == START_US
-    assert delivery.alert == an_alert()
+    episode = delivery.alert.episode
+    assert delivery.alert == an_alert(
+        episode=episode, opened_us=START_US, commands=(*an_alert().commands, f"haltline alerts ack {episode}")
+    )
 
 
 @pytest.mark.promise("P10")
@@ -113,8 +120,8 @@ async def test_what_can_never_succeed_is_parked_and_shown_and_the_next_goes_on(o
         first, _ = await office.put(outbox, an_alert(number=1), an_alert(number=2))
         await office.done(outbox)
         await office.advance(outbox, 100_000)
-        assert await outbox.backlog() == {"backlog": 0, "oldest_at": None, "failed": 1}
-        shown = {one["id"]: one["deliveries"] for one in await outbox.newest(10)}
+        assert standing(await outbox.backlog()) == (0, None, 1)
+        shown = {one["id"]: one["deliveries"] for one in await outbox.overview.newest(10)}
     assert numbers(channel.taken) == ["2"]
     assert shown[first] == [
         {"channel": "list", "state": "parked", "attempts": 1, "last_error": "HTTP 404: it will not take this"}
@@ -126,7 +133,7 @@ async def test_a_fault_inside_a_channel_is_retried_and_its_words_are_not_kept(of
     async with office.running(office.outbox(channel)) as outbox:
         await office.put(outbox, an_alert())
         await office.done(outbox)
-        ((delivery,),) = [one["deliveries"] for one in await outbox.newest(10)]
+        ((delivery,),) = [one["deliveries"] for one in await outbox.overview.newest(10)]
         await office.advance(outbox, 90)
     assert delivery["last_error"] == "the channel failed (RuntimeError)"
     assert len(channel.taken) == 1
@@ -209,28 +216,37 @@ async def test_an_outcome_that_could_not_be_written_is_not_sent_again_meanwhile(
 
 async def test_the_backlog_says_how_many_alerts_wait_and_since_when(office: PostOffice) -> None:
     outbox = office.outbox(ListChannel("one"), ListChannel("two"))
-    assert await outbox.backlog() == {"backlog": 0, "oldest_at": None, "failed": 0}
+    assert standing(await outbox.backlog()) == (0, None, 0)
     await office.put(outbox, an_alert())
     office.now_us += 7_000_000
     await office.put(outbox, an_alert(), an_alert("other"))
-    assert await outbox.backlog() == {"backlog": 3, "oldest_at": iso(START_US), "failed": 0}
+    told = await outbox.backlog()
+    assert standing(told) == (3, iso(START_US), 0)
+    assert told["oldest_age_s"] == 7.0
+    assert told["open_episodes"] == 2
+    assert [(one["channel"], one["backlog"], one["oldest_age_s"]) for one in told["channels"]] == [
+        ("one", 3, 7.0),
+        ("two", 3, 7.0),
+    ]
 
 
 async def test_the_newest_alerts_come_first_and_bounded(office: PostOffice) -> None:
     outbox = office.outbox(ListChannel())
     ids = await office.put(outbox, *(an_alert(number=n) for n in range(4)))
-    shown = await outbox.newest(2)
+    shown = await outbox.overview.newest(2)
     assert [one["id"] for one in shown] == [ids[3], ids[2]]
     assert shown[0] == {
         "id": ids[3],
         "at": iso(START_US),
         "kind": "session.halted",
+        "act": "trigger",
+        "episode": shown[1]["episode"],
         "agent": "booking-7",
         "session": "ses_booking-7",
-        "summary": an_alert(number=3).summary,
+        "summary": an_alert(number=3, count=4).summary,
         "deliveries": [{"channel": "list", "state": "pending", "attempts": 0, "last_error": None}],
     }
-    assert len(await outbox.newest(-5)) == 1
+    assert len(await outbox.overview.newest(-5)) == 1
 
 
 async def test_what_waits_for_a_channel_that_is_gone_is_parked_and_shown(office: PostOffice) -> None:
@@ -238,7 +254,7 @@ async def test_what_waits_for_a_channel_that_is_gone_is_parked_and_shown(office:
     kept = ListChannel("kept")
     async with office.running(office.outbox(kept)) as outbox:
         assert await office.done(outbox)
-        ((old, _),) = [one["deliveries"] for one in await outbox.newest(1)]
+        ((old, _),) = [one["deliveries"] for one in await outbox.overview.newest(1)]
     assert old == {
         "channel": "old",
         "state": "parked",

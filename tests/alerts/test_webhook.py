@@ -206,7 +206,7 @@ async def test_address_and_secret_stay_out_of_errors_rows_logs_and_reprs(
             errors = []
             for waited_s in (0, 90, 180, 360):
                 await office.advance(outbox, waited_s)
-                errors += [one["deliveries"][0]["last_error"] for one in await outbox.newest(1)]
+                errors += [one["deliveries"][0]["last_error"] for one in await outbox.overview.newest(1)]
         got = hook.received
     assert [one.target for one in got] == ["/T0KENPATH?key=QUERYKEY"] * 4
     assert got[0].headers["authorization"] == f"Basic {base64.b64encode(b'user:hunter2').decode()}"

@@ -52,7 +52,12 @@ CASES = [
     ("policy explain bot a__b --session ses_1 --arguments '{\"n\": 1}'", "explain_decision",
      {"agent": "bot", "tool": "a__b", "session": "ses_1", "arguments": {"n": 1}}, "DENY|[charge.too_large]|tiers.yaml:12|1.20 USD"),
     ("policy reload", "reload_policy", {}, "Policy 8 is in force now."),
-    ("alerts list --limit 3", "list_alerts", {"limit": 3}, "research-bot stopped itself|slack-ops delivered|retrying after 3 attempts: HTTP 503"),
+    ("alerts list --limit 3", "list_alerts", {"limit": 3}, "epi_1|×3|day cap 5.00 USD|slack-ops delivered|retrying after 3 attempts: HTTP 503|haltline alerts ack epi_1"),
+    ("alerts list --live --deliveries", "list_alerts", {"live": True}, "open|unless acknowledged"),
+    ("alerts ack epi_1 --reason looking", "acknowledge_alert", {"episode": "epi_1", "reason": "looking"}, "epi_1 acknowledged|after 41 s"),
+    ("alerts resolve epi_1 --reason over", "resolve_alert", {"episode": "epi_1", "reason": "over"}, "resolved|acted on after 90 s"),
+    ("alerts retry epi_1", "retry_alert", {"id": "epi_1"}, "2 deliveries of epi_1 wait again"),
+    ("alerts stats --since 1d", "alert_stats", {"since": "1d"}, "3, 2 within 5 minutes|half within 30.0 s|nobody has"),
     ("tools list --upstream git", "list_tools", {"upstream": "git"}, "from amount|unpriced|One credential for all agents: payments|tools import"),
     ("tools import git", "import_tools", {"upstream": "git"}, "2 entries written to policies/tools.yaml|git__diff|set the prices now"),
     ("tools pin git --diff", "review_tools", {"target": "git"}, "QUARANTINED git__log|by operator:anna|- Show the log.|ZERO WIDTH SPACE"),
@@ -174,11 +179,11 @@ def test_a_broker_that_is_not_ready_says_so_first_and_why(haltline, control):
 
 @pytest.mark.parametrize(
     ("tool", "key", "line"),
-    [("list_agents", "agents", "agents list"), ("list_sessions", "sessions", "sessions list"), ("list_alerts", "alerts", "alerts list"),
+    [("list_agents", "agents", "agents list"), ("list_sessions", "sessions", "sessions list"), ("list_alerts", "episodes", "alerts list"),
      ("list_in_doubt", "calls", "calls in-doubt"), ("list_operators", "operators", "operators list"), ("query_audit", "events", "audit query")],
 )  # fmt: skip
 def test_nothing_to_list_is_a_sentence_not_an_empty_table(haltline, control, tool, key, line):
-    control.answers[tool] = {key: []}
+    control.answers[tool] = {**dict.fromkeys(control.answers[tool], []), key: []}
     ran = haltline(*line.split())
     assert ran.out.startswith("No ")
     assert ran.out.count("\n") == 1

@@ -14,7 +14,7 @@ from support.desk import Desk, Failed
 
 LOOSENS = {
     "resume", "reissue_agent", "resolve_in_doubt", "import_tools", "reload_policy", "approve_tool",
-    "add_operator", "rotate_operator", "revoke_operator",
+    "add_operator", "rotate_operator", "revoke_operator", "acknowledge_alert", "resolve_alert",
 }  # fmt: skip
 NAMES = [tool.name for tool in CONTROL_TOOLS]
 
@@ -48,6 +48,9 @@ async def valid_arguments(at: Desk) -> dict[str, dict]:
         "explain_decision": {"agent": "booking-7", "tool": "payments__look"},
         "add_operator": {"name": "cleo"},
         "rotate_operator": {"name": "ben"},
+        "acknowledge_alert": {"episode": await at.episode(about="tool:odd")},
+        "resolve_alert": {"episode": await at.episode(about="tool:even"), "reason": "why"},
+        "retry_alert": {"id": await at.given_up()},
         "revoke_operator": {"name": "ben", "reason": "why"},
     }
 
@@ -127,6 +130,9 @@ ACTS = {
     "rotate_operator": "operator.rotated",
     "revoke_operator": "operator.revoked",
     "query_audit": "control.read",
+    "acknowledge_alert": "alert.acknowledged",
+    "resolve_alert": "alert.resolved",
+    "retry_alert": "alert.retried",
 }
 
 

@@ -14,7 +14,9 @@ async def test_a_quiet_broker_says_that_it_is_ready(at: Desk) -> None:
     assert status["policy"] == {"version": at.parts.policies.current.version, "mode": "enforce", "problems": []}
     assert status["halts"] == status["agents"] == []
     assert status["in_doubt"] == {"count": 0, "amount": {"micros": 0, "text": "0.00 USD"}, "oldest_at": None}
-    assert status["alerts"] == {"backlog": 0, "oldest_at": None, "failed": 0}
+    assert status["alerts"] == {
+        "backlog": 0, "oldest_at": None, "oldest_age_s": 0.0, "failed": 0, "open_episodes": 0, "channels": [],
+    }  # fmt: skip
     assert status["upstreams"][0]["state"] == "ready"
     assert status["store"]["events"] == len(at.upstream.tools), "each definition was pinned at first sight"
     assert status["store"]["size_bytes"] > 0

@@ -93,6 +93,13 @@ ALERT = {
         {"channel": "pagerduty", "state": "retrying", "attempts": 3, "last_error": "HTTP 503"},
     ],
 }  # fmt: skip
+EPISODE = {
+    "id": "epi_1", "state": "open", "severity": "critical", "count": 3, "since": ago(minutes=12), "last_at": ago(minutes=2),
+    "kind": "agent.halted", "code": "budget.day_exceeded", "agent": "research-bot", "session": "ses_7Kq2xYz",
+    "summary": "agent research-bot: agent.halted: day cap 5.00 USD, spent 4.98", "acknowledged_by": None, "resolved_by": None,
+    "escalates_at": ago(minutes=-3), "escalations": 0, "last_actions": [],
+    "commands": ["haltline resume research-bot", "haltline alerts ack epi_1"], "waiting": 1, "failed": 0,
+}  # fmt: skip
 IN_DOUBT = {
     "call": "call_9fX", "agent": "research-bot", "session": "ses_7Kq2xYz", "tool": "payments__charge",
     "amount": money("0.30"), "since": ago(minutes=14), "age_s": 840.0, "charges_at": ago(hours=-1),
@@ -146,7 +153,21 @@ def all_answers() -> dict[str, Any]:
         "query_audit": {"events": EVENTS},
         "list_in_doubt": {"calls": [IN_DOUBT]},
         "resolve_in_doubt": lambda given: {"call": given["call"], "outcome": given["outcome"], "amount": money("0.30")},
-        "list_alerts": {"alerts": [ALERT]},
+        "list_alerts": {"episodes": [EPISODE], "alerts": [ALERT]},
+        "acknowledge_alert": {
+            "episode": "epi_1", "state": "acknowledged", "by": "operator:anna", "at": ago(minutes=0), "count": 3,
+            "to_acknowledge_s": 41.0, "to_act_s": None,
+        },
+        "resolve_alert": {
+            "episode": "epi_1", "state": "resolved", "by": "operator:anna", "at": ago(minutes=0), "count": 3,
+            "to_acknowledge_s": 41.0, "to_act_s": 90.0,
+        },
+        "retry_alert": {"id": "epi_1", "deliveries": 2},
+        "alert_stats": {
+            "since": ago(hours=24), "episodes": 4, "raised": 9, "critical": 2, "acknowledged": 3, "acknowledged_in_time": 2,
+            "escalated": 1, "resolved": 2, "unseen": 1, "to_acknowledge_s": {"p50": 30.0, "p95": 400.0, "max": 400.0},
+            "to_act_s": None,
+        },
         "list_tools": _tools(),
         "import_tools": {"written": "policies/tools.yaml", "tools": ["git__log", "git__diff"]},
         "review_tools": _review(),

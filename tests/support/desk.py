@@ -14,12 +14,14 @@ from typing import Any
 import anyio
 import jsonschema_rs
 
+from haltline.alerts.model import Alert
 from haltline.alerts.outbox import Outbox
-from haltline.audit import Audit
+from haltline.audit import Audit, Event, Kind
 from haltline.broker import Broker
 from haltline.calls.admission import Doorman
 from haltline.calls.attempts import Attempts
 from haltline.calls.recovery import Unrecorded
+from haltline.calls.replays import Replays
 from haltline.calls.rounds import Rounds
 from haltline.calls.running import RunningCalls
 from haltline.clock import Clock
@@ -42,6 +44,7 @@ from haltline.store.writer import Tx, Writer
 from haltline.upstreams.catalog import Catalog
 from haltline.upstreams.model import Caller, UpstreamError
 from haltline.wire.messages import Unauthorized
+from support.post_office import ListChannel
 from support.scripted import ScriptedUpstream
 from support.world import Request, send
 
@@ -190,6 +193,24 @@ class Desk:
         await self.run(unit)
         return call
 
+    async def episode(self, about: str = "tool:odd") -> str:
+        """A live one that no halt stands behind; its id."""
+        alert = Alert("tool.changed", "upstream.definition_changed", "it changed", tool=about.removeprefix("tool:"))
+
+        def unit(tx: Tx) -> str:
+            seq = self.parts.audit.append(tx, Event(Kind.TOOL_CHANGED, "broker"))
+            told = self.parts.outbox.enqueue(tx, seq, alert)
+            assert told.episode is not None
+            return told.episode.public_id
+
+        return await self.run(unit)
+
+    async def given_up(self) -> str:
+        """An episode whose one delivery was given up; its id."""
+        episode = await self.episode("tool:parked")
+        await self.run(lambda tx: tx.execute("UPDATE deliveries SET state = 'parked', ended_us = 1"))
+        return episode
+
     async def events(self, kind: str = "") -> list[dict[str, Any]]:
         rows = await self.parts.reader.rows("SELECT body FROM events WHERE kind LIKE ? ORDER BY seq", (f"{kind}%",))
         return [json.loads(row["body"]) for row in rows]
@@ -226,8 +247,8 @@ async def desk(
     reader = Reader(folder / "haltline.db")
     parts = Parts(
         clock=clock, writer=writer, reader=reader, identity=Identity(bytes(32)), halts=Halts(), ledger=ledger, audit=audit,
-        outbox=Outbox([], writer, reader, clock), catalog=Catalog([Upstream()]), calls=RunningCalls(), rounds=Rounds(bytes(32)),
-        policies=source, pins=pins,
+        outbox=Outbox([ListChannel()], writer, reader, clock), catalog=Catalog([Upstream()]), calls=RunningCalls(), rounds=Rounds(bytes(32)),
+        replays=Replays(bytes(32)), policies=source, pins=pins,
     )  # fmt: skip
     parts.catalog.reviewed_by(Quarantine(parts).review)
     await parts.catalog.refresh("payments")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import anyio
 
@@ -51,6 +52,7 @@ class ListChannel:
     """Takes everything, or fails as told: `fail` may raise `Later`, `Never` or anything."""
 
     kind = "list"
+    acts = frozenset({"trigger", "acknowledge", "resolve", "notice"})
 
     def __init__(self, name: str = "list", fail: Callable[[Delivery], None] = lambda _: None) -> None:
         self.name = name
@@ -77,15 +79,17 @@ class PostOffice:
         self.audit = Audit(Redactor())
         self.writer.start()
 
-    def outbox(self, *channels: Channel) -> Outbox:
-        return Outbox(
-            channels, self.writer, self.reader, self.clock, backoff=Backoff(lambda: 0.9, FIRST_RETRY_S, 3000.0)
-        )
+    def outbox(self, *channels: Channel, quiet_s: float = 0, **more: Any) -> Outbox:
+        """Every repeat is told, unless `quiet_s` says otherwise."""
+        pace = Backoff(lambda: 0.9, FIRST_RETRY_S, 3000.0)
+        return Outbox(channels, self.writer, self.reader, self.clock, backoff=pace, quiet_s=quiet_s, **more)
+
+    def event(self, tx: Tx, kind: Kind = Kind.SESSION_HALTED, agent_id: str | None = None) -> int:
+        return self.audit.append(tx, Event(kind, "broker", agent_id=agent_id))
 
     def halted(self, tx: Tx, outbox: Outbox, alert: Alert) -> str:
-        """The event and its alert, in one unit."""
-        seq = self.audit.append(tx, Event(Kind.SESSION_HALTED, "broker", agent_id=alert.agent_id))
-        return outbox.enqueue(tx, seq, alert)
+        """The event and its alert, in one unit; the alert's id, empty where it was counted alone."""
+        return outbox.enqueue(tx, self.event(tx, agent_id=alert.agent_id), alert).alert_id or ""
 
     async def put(self, outbox: Outbox, *alerts: Alert) -> Sequence[str]:
         return [await self.writer.run(lambda tx, one=one: self.halted(tx, outbox, one)) for one in alerts]

@@ -27,12 +27,15 @@ _GROUPED_BY = ("alertname", "agent", "session", "tool")
 def body(delivery: Delivery, receiver: str, external_url: str) -> bytes:
     """The same bytes at every attempt."""
     labels, annotations = _labels(delivery.alert), _annotations(delivery.alert)
+    ended = delivery.alert.act == "resolve"
+    status = "resolved" if ended else "firing"
+    began_us = delivery.alert.opened_us or delivery.at_us
     group = {name: labels[name] for name in _GROUPED_BY if name in labels}
     message: dict[str, Any] = {
         "version": "4",
         "groupKey": f"haltline:{orjson.dumps(group).decode()}",
         "truncatedAlerts": 0,
-        "status": "firing",
+        "status": status,
         "receiver": receiver,
         "groupLabels": group,
         "commonLabels": labels,
@@ -40,11 +43,11 @@ def body(delivery: Delivery, receiver: str, external_url: str) -> bytes:
         "externalURL": external_url,
         "alerts": [
             {
-                "status": "firing",
+                "status": status,
                 "labels": labels,
                 "annotations": annotations,
-                "startsAt": iso(delivery.at_us),
-                "endsAt": _NO_END,
+                "startsAt": iso(began_us if ended else delivery.at_us),
+                "endsAt": iso(delivery.at_us) if ended else _NO_END,
                 "generatorURL": external_url,
                 "fingerprint": _fingerprint(labels),
             }
@@ -72,7 +75,11 @@ def _annotations(alert: Alert) -> dict[str, str]:
     annotations = {
         "summary": alert.summary,
         "description": cause(alert),
+        "note": alert.headline,
+        "episode": alert.episode,
+        "count": str(alert.count) if alert.count > 1 else None,
         "task": alert.task,
+        "owner": alert.owner,
         "by": alert.by,
         "rule": alert.rule,
         "threshold": alert.threshold,
@@ -80,6 +87,7 @@ def _annotations(alert: Alert) -> dict[str, str]:
         "last_actions": "\n".join(alert.last_actions),
         "balances": "\n".join(balance_line(balance) for balance in alert.balances),
         "commands": "\n".join(alert.commands),
+        "links": "\n".join(link.url for link in alert.links),
     }
     return {name: value for name, value in annotations.items() if value}
 

@@ -18,12 +18,14 @@ if TYPE_CHECKING:
 
 __all__ = [
     "LAST_ACTIONS",
+    "Act",
     "Alert",
     "AlertSettings",
     "Balance",
     "Channel",
     "Delivery",
     "Later",
+    "Link",
     "Never",
     "Severity",
     "Undelivered",
@@ -31,6 +33,8 @@ __all__ = [
 ]
 
 Severity = Literal["critical", "warning", "info"]
+Act = Literal["trigger", "acknowledge", "resolve", "notice"]
+"""What a message says of its episode. A notice belongs to none: it tells what a person did, and nobody need act."""
 
 LAST_ACTIONS = 5
 _LONGEST = {
@@ -57,6 +61,14 @@ class Balance:
     held: str
     """On hold, in doubt included."""
     remaining: str
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """A place in the operators' console."""
+
+    text: str
+    url: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,20 +99,50 @@ class Alert:
     """The exact commands to resume or revoke, quoted for a shell."""
     tool: str | None = None
     """The tool, or the upstream, where it is about that and no agent."""
+    tier: str | None = None
+    owner: str | None = None
+    links: tuple[Link, ...] = ()
+    act: Act = "trigger"
+    acted_by: str | None = None
+    """Who acknowledged or resolved it; with a trigger: who had it in hand from the start."""
+    episode: str | None = None
+    """The episode's id: the same for all its messages."""
+    count: int = 1
+    """How often it happened in this episode."""
+    opened_us: int | None = None
+    """When the episode began."""
+    step: str | None = None
+    """Why it is told again: `not acknowledged for 5 min, so it goes to managers`."""
+    test: bool = False
+    """Sent to try a channel; nothing happened."""
 
     @property
     def summary(self) -> str:
         """One line with agent, cause and balance: what remains when there is room for nothing else."""
         who = f"agent {self.agent}" if self.agent else f"tool {self.tool}" if self.tool else "everything"
         where = f" (session {self.session})" if self.session else ""
-        return f"{who}{where}: {self.kind} [{self.code}]: {self.text}{self._tightest()}"
+        times = f" (×{self.count})" if self.count > 1 else ""
+        return f"{who}{where}: {self.kind} [{self.code}]{times}: {self.text}{self._balance()}"
 
-    def _tightest(self) -> str:
-        """The balance of the cap that the code names, else of the first."""
-        if not self.balances:
-            return ""
+    @property
+    def headline(self) -> str:
+        """What a message begins with where it is not the alert itself."""
+        if self.test:
+            return "TEST of this channel, nothing happened"
+        if self.act in {"acknowledge", "resolve"}:
+            return f"{'acknowledged' if self.act == 'acknowledge' else 'resolved'} by {self.acted_by}"
+        return self.step or ""
+
+    @property
+    def tightest(self) -> Balance | None:
+        """The balance of the cap that the code names, else the first."""
         named = [one for one in self.balances if f".{one.cap}_" in self.code]
-        one = (named or list(self.balances))[0]
+        return next(iter(named or self.balances), None)
+
+    def _balance(self) -> str:
+        one = self.tightest
+        if one is None:
+            return ""
         return f"; {one.cap} cap: spent {one.spent}, held {one.held}, remaining {one.remaining} of {one.limit}"
 
     def fit(self, redact: Callable[[str], str]) -> Alert:
@@ -136,6 +178,7 @@ class Alert:
         for name in ("last_actions", "commands"):
             known[name] = tuple(known.get(name, ()))
         known["balances"] = tuple(Balance(**balance) for balance in known.get("balances", ()))
+        known["links"] = tuple(Link(**link) for link in known.get("links", ()))
         return Alert(**known)
 
 
@@ -183,6 +226,10 @@ class Channel(Protocol):
     @property
     def kind(self) -> str:
         """`stderr`, `webhook` …"""
+
+    @property
+    def acts(self) -> frozenset[Act]:
+        """What it is told of; the rest is not queued for it."""
 
     async def send(self, delivery: Delivery) -> None:
         """Return once it was taken. Raises `Later` or `Never`; bounded in time by the channel itself."""

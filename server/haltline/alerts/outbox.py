@@ -1,12 +1,13 @@
 """The outbox: an alert's row commits with the event that caused it, and is delivered from there at least once (P10).
 
-Owns the tables alerts and deliveries: writes them in the causing transaction, says what waits, and runs one courier per
-channel. Knows no channel's form and decides nothing about what deserves an alert.
+Owns the tables alerts and deliveries: writes them in the causing transaction, for the episode that it belongs to, and runs
+one courier per channel. Knows no channel's form and decides nothing about what deserves an alert.
 """
 
 from __future__ import annotations
 
 import secrets
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import anyio
@@ -15,23 +16,34 @@ import structlog
 
 from haltline.alerts.backoff import Backoff
 from haltline.alerts.courier import Courier
+from haltline.alerts.episodes import Episode, Episodes, about
+from haltline.alerts.links import links
 from haltline.alerts.model import Alert
-from haltline.clock import iso
+from haltline.alerts.overview import Overview
+from haltline.errors import NotFound
 from haltline.redact import Redactor
 
 if TYPE_CHECKING:
-    import sqlite3
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
-    from haltline.alerts.model import Channel
+    from haltline.alerts.model import Act, Channel
     from haltline.clock import Clock
     from haltline.store.reader import Reader
     from haltline.store.writer import Tx, Writer
 
-__all__ = ["NEWEST_MAX", "Outbox"]
+__all__ = ["QUIET_S", "Outbox", "Told"]
 
-NEWEST_MAX = 1000
+QUIET_S = 900.0
+"""How long a repeat is only counted, where neither policy nor rule says otherwise."""
 log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """`alert_id` is None where it was counted alone; `episode` where it belongs to none."""
+
+    alert_id: str | None
+    episode: Episode | None
 
 
 class Outbox:
@@ -46,7 +58,13 @@ class Outbox:
         *,
         redact: Callable[[str], str] | None = None,
         backoff: Backoff | None = None,
+        quiet_s: float = QUIET_S,
+        console_url: str = "",
     ) -> None:
+        self.episodes = Episodes()
+        self.overview = Overview(reader, clock)
+        self.quiet_s = quiet_s
+        self._console_url = console_url
         self._redact = Redactor().text if redact is None else redact
         self._writer = writer
         self._reader = reader
@@ -55,19 +73,102 @@ class Outbox:
         pace = Backoff() if backoff is None else backoff
         self._couriers = [Courier(one, writer, reader, clock, pace, self._tell_recorded) for one in channels]
 
-    def enqueue(self, tx: Tx, event_seq: int, alert: Alert) -> str:
-        """Write the alert and one delivery per channel in the transaction of its cause; returns the alert's id."""
-        public_id = f"alt_{secrets.token_hex(12)}"
+    def enqueue(self, tx: Tx, event_seq: int, alert: Alert, *, quiet_s: float | None = None) -> Told:
+        """Write an alert and one delivery per channel in the transaction of its cause, or count it in its episode.
+
+        A repeat within the quiet period (`quiet_s`, else the outbox's own) is counted and not told. An alert that names
+        who has it in hand is acknowledged by them at once.
+        """
         alert = alert.fit(self._redact)
+        if alert.act == "notice":
+            return Told(self._write(tx, event_seq, alert, None, self._names(alert.act)), None)
+        raised = self.episodes.raised(tx, alert, self.quiet_s if quiet_s is None else quiet_s)
+        if not raised.tells:
+            return Told(None, raised.episode)
+        told = self._linked(replace(alert, **_of_episode(raised.episode)), raised.episode.public_id)
+        alert_id = self._write(tx, event_seq, told, raised.episode, self._names(alert.act))
+        episode = raised.episode
+        if alert.acted_by is not None and episode.state == "open":
+            episode = self.episodes.acknowledge(tx, episode, alert.acted_by)
+        return Told(alert_id, episode)
+
+    def acknowledge(self, tx: Tx, event_seq: int, episode: Episode, by: str) -> Episode:
+        """Somebody has it, and whoever was told is told that. Raises Conflict where it is past that."""
+        after = self.episodes.acknowledge(tx, episode, by)
+        self._tell_again(tx, event_seq, after, "acknowledge", by)
+        return after
+
+    def resolve(self, tx: Tx, event_seq: int, episodes: Iterable[Episode], by: str) -> list[str]:
+        """These are over, everywhere where they were told. Returns their ids."""
+        done = [self.episodes.resolve(tx, one, by) for one in episodes]
+        for one in done:
+            self._tell_again(tx, event_seq, one, "resolve", by)
+        return [one.public_id for one in done]
+
+    def retry(self, tx: Tx, public_id: str, *, of_episode: bool) -> int:
+        """From parked to pending, due now: of one message, or of all of an episode. Raises NotFound where there is none."""
+        whose = "(SELECT id FROM episodes WHERE public_id = ?)"
+        which = f"episode_id = {whose}" if of_episode else "public_id = ?"
+        names = orjson.dumps([one.channel.name for one in self._couriers]).decode()
         cursor = tx.execute(
-            "INSERT INTO alerts (public_id, event_seq, at_us, kind, agent_id, session_id, body) VALUES (?,?,?,?,?,?,?)",
-            (public_id, event_seq, tx.now_us, alert.kind, alert.agent_id, alert.session, alert.stored()),
+            "UPDATE deliveries SET state = 'pending', ended_us = NULL, next_us = ? WHERE state = 'parked'"  # noqa: S608 - constants
+            f" AND alert_id IN (SELECT id FROM alerts WHERE {which})"
+            " AND channel IN (SELECT value FROM json_each(?))",
+            (tx.now_us, public_id, names),
         )
-        alert_row, lane = cursor.lastrowid, alert.agent_id or ""
-        for courier in self._couriers:
+        if not cursor.rowcount:
+            raise NotFound(
+                f"nothing of {public_id} was given up by a channel that is configured; see haltline alerts list"
+            )
+        tx.after_commit(self.wake)
+        return cursor.rowcount
+
+    def _tell_again(self, tx: Tx, event_seq: int, episode: Episode, act: Act, by: str) -> None:
+        """To the channels that were told of the episode, as far as they take this."""
+        row = tx.execute(
+            "SELECT body FROM alerts WHERE episode_id = ? ORDER BY id DESC LIMIT 1", (episode.id,)
+        ).fetchone()
+        if row is None:
+            return
+        told = {
+            name
+            for (name,) in tx.execute(
+                "SELECT DISTINCT d.channel FROM deliveries d JOIN alerts a ON a.id = d.alert_id WHERE a.episode_id = ?",
+                (episode.id,),
+            )
+        }
+        alert = replace(Alert.from_stored(row[0]), act=act, acted_by=by, step=None, **_of_episode(episode))
+        self._write(tx, event_seq, alert, episode, [name for name in self._names(act) if name in told])
+
+    def _names(self, act: Act) -> list[str]:
+        return [one.channel.name for one in self._couriers if act in one.channel.acts]
+
+    def _linked(self, alert: Alert, episode: str) -> Alert:
+        """With what to type to say that one has it, and where to look."""
+        commands = alert.commands if alert.acted_by else (*alert.commands, f"haltline alerts ack {episode}")
+        return replace(alert, commands=commands, links=links(self._console_url, alert, episode))
+
+    def _write(self, tx: Tx, event_seq: int, alert: Alert, episode: Episode | None, channels: Sequence[str]) -> str:
+        public_id = f"alt_{secrets.token_hex(12)}"
+        cursor = tx.execute(
+            "INSERT INTO alerts (public_id, event_seq, at_us, kind, agent_id, session_id, body, episode_id)"
+            " VALUES (?,?,?,?,?,?,?,?)",
+            (
+                public_id,
+                event_seq,
+                tx.now_us,
+                alert.kind,
+                alert.agent_id,
+                alert.session,
+                alert.stored(),
+                None if episode is None else episode.id,
+            ),
+        )
+        lane = about(alert) if episode is None else episode.public_id
+        for name in channels:
             tx.execute(
                 "INSERT INTO deliveries (alert_id, channel, lane, next_us) VALUES (?,?,?,?)",
-                (alert_row, courier.channel.name, lane, tx.now_us),
+                (cursor.lastrowid, name, lane, tx.now_us),
             )
         tx.after_commit(self.wake)
         return public_id
@@ -102,30 +203,8 @@ class Outbox:
             await courier.channel.aclose()
 
     async def backlog(self) -> dict[str, Any]:
-        """`{"backlog", "oldest_at", "failed"}`: alerts that a channel still has to take, and those that one never will."""
-        waiting = await self._reader.row(_WAITING)
-        parked = await self._reader.row(
-            "SELECT count(DISTINCT alert_id) AS alerts FROM deliveries WHERE state = 'parked'"
-        )
-        assert waiting is not None
-        assert parked is not None
-        oldest_us = waiting["oldest_us"]
-        return {
-            "backlog": waiting["alerts"],
-            "oldest_at": None if oldest_us is None else iso(oldest_us),
-            "failed": parked["alerts"],
-        }
-
-    async def newest(self, limit: int) -> list[dict[str, Any]]:
-        """The newest alerts first, each with how far its deliveries are; at most `NEWEST_MAX`."""
-        rows = await self._reader.rows(
-            "SELECT id, public_id, at_us, body FROM alerts ORDER BY id DESC LIMIT ?", (max(1, min(limit, NEWEST_MAX)),)
-        )
-        deliveries = await self._reader.rows(_DELIVERIES, (orjson.dumps([row["id"] for row in rows]).decode(),))
-        of_alert: dict[int, list[dict[str, Any]]] = {row["id"]: [] for row in rows}
-        for row in deliveries:
-            of_alert[row["alert_id"]].append({key: row[key] for key in ("channel", "state", "attempts", "last_error")})
-        return [_shown(row, of_alert[row["id"]]) for row in rows]
+        """What waits and since when, in all and by channel; see `Overview.backlog`."""
+        return await self.overview.backlog()
 
     def _tell_recorded(self) -> None:
         self._recorded.set()
@@ -144,30 +223,14 @@ class Outbox:
             self._tell_recorded()
 
 
-def _shown(row: sqlite3.Row, deliveries: list[dict[str, Any]]) -> dict[str, Any]:
-    alert = Alert.from_stored(row["body"])
-    return {
-        "id": row["public_id"],
-        "at": iso(row["at_us"]),
-        "kind": alert.kind,
-        "agent": alert.agent,
-        "session": alert.session,
-        "summary": alert.summary,
-        "deliveries": deliveries,
-    }
+def _of_episode(episode: Episode) -> dict[str, Any]:
+    """What a message says of its episode."""
+    return {"episode": episode.public_id, "count": episode.count, "opened_us": episode.opened_us}
 
 
 _DUE_BY = """
     SELECT count(*) AS due FROM deliveries
     WHERE next_us <= ? AND id IN (SELECT min(id) FROM deliveries WHERE state = 'pending' GROUP BY channel, lane)
-"""
-_WAITING = """
-    SELECT count(DISTINCT d.alert_id) AS alerts, min(a.at_us) AS oldest_us
-    FROM deliveries d JOIN alerts a ON a.id = d.alert_id WHERE d.state = 'pending'
-"""
-_DELIVERIES = """
-    SELECT alert_id, channel, state, attempts, last_error FROM deliveries
-    WHERE alert_id IN (SELECT value FROM json_each(?)) ORDER BY id
 """
 _PARK_ORPHANS = """
     UPDATE deliveries SET state = 'parked', last_error = 'no channel of this name is configured any more', ended_us = ?

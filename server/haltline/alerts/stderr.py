@@ -14,7 +14,7 @@ from haltline.alerts.text import block
 if TYPE_CHECKING:
     from typing import TextIO
 
-    from haltline.alerts.model import Delivery
+    from haltline.alerts.model import Act, Delivery
 
 __all__ = ["StderrChannel"]
 
@@ -27,6 +27,7 @@ class StderrChannel:
 
     name = "stderr"
     kind = "stderr"
+    acts: frozenset[Act] = frozenset({"trigger", "acknowledge", "resolve", "notice"})
 
     def __init__(self, stream: TextIO | None, timeout_s: float = _WRITE_TIMEOUT_S) -> None:
         self._stream = stream

@@ -36,6 +36,8 @@ def balance_line(balance: Balance) -> str:
 def block(delivery: Delivery) -> str:
     """A few labelled lines between two rules, ending in a line break; each line starts with two spaces and its label."""
     alert = delivery.alert
+    if alert.act in {"acknowledge", "resolve"}:
+        return visible(f"=== ALERT {alert.episode} {alert.headline}: {alert.summary}") + "\n"
     head = visible(f"=== ALERT {alert.severity} {alert.kind} since {iso(delivery.at_us)} ")
     lines = [f"  {label:<{_LABEL_WIDTH}} {visible(value)}" for label, value in _facts(delivery)]
     return "\n".join([head.ljust(_RULE_WIDTH, "="), *lines, "=" * _RULE_WIDTH]) + "\n"
@@ -46,6 +48,7 @@ def _facts(delivery: Delivery) -> Iterator[tuple[str, str]]:
     alert = delivery.alert
     yield ("tool", alert.tool) if alert.tool and not alert.agent else ("agent", alert.agent or "everything")
     single = (
+        ("note", alert.headline),
         ("session", alert.session),
         ("task", alert.task),
         ("cause", cause(alert)),
@@ -53,6 +56,7 @@ def _facts(delivery: Delivery) -> Iterator[tuple[str, str]]:
         ("rule", alert.rule),
         ("threshold", alert.threshold),
         ("observed", alert.observed),
+        ("times", f"{alert.count} since {iso(alert.opened_us)}" if alert.count > 1 and alert.opened_us else None),
     )
     for label, value in single:
         if value:
@@ -61,6 +65,7 @@ def _facts(delivery: Delivery) -> Iterator[tuple[str, str]]:
         ("balances", [balance_line(balance) for balance in alert.balances]),
         ("actions", list(alert.last_actions)),
         ("commands", list(alert.commands)),
+        ("links", [f"{link.text}: {link.url}" for link in alert.links]),
     )
     for label, values in several:
         for index, value in enumerate(values):

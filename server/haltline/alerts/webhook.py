@@ -23,7 +23,7 @@ from haltline.alerts.model import Later, Never
 from haltline.errors import ConfigError
 
 if TYPE_CHECKING:
-    from haltline.alerts.model import Delivery, WebhookSettings
+    from haltline.alerts.model import Act, Delivery, WebhookSettings
 
 __all__ = ["WebhookChannel", "signature"]
 
@@ -50,6 +50,7 @@ def signature(secret: str, at_s: int, content: bytes) -> str:
 
 class WebhookChannel:
     kind = "webhook"
+    acts: frozenset[Act] = frozenset({"trigger", "resolve", "notice"})
 
     def __init__(self, settings: WebhookSettings, external_url: str = "") -> None:
         """Raises ConfigError for an address that cannot be posted to, without repeating it."""

@@ -2,7 +2,8 @@
 
     stops      revoke · halt · resume                  the kill switch
     agents     add · list · show · reissue             sessions   open · list · show
-    money      calls in doubt: list · settle · void    records    audit log · alerts
+    money      calls in doubt: list · settle · void    records    audit log
+    alerts     list · ack · resolve · retry · stats
     tools      list · import · review · approve        policies   explain · reload
     operators  add · list · rotate · revoke            status     everything at a glance
 
@@ -15,6 +16,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from haltline.control.agents import Agents
+from haltline.control.alerts import AlertDesk
 from haltline.control.definitions import Definitions
 from haltline.control.desk import Desk, Request, Stranger
 from haltline.control.money import Money
@@ -46,7 +48,7 @@ class Control:
         stops, agents, sessions = Stops(self._desk), Agents(self._desk), Sessions(self._desk)
         records, money, tools = Records(self._desk), Money(self._desk), Tools(self._desk)
         policies, operators = Policies(self._desk, reload_policy), Operators(self._desk)
-        definitions = Definitions(self._desk)
+        definitions, alerts = Definitions(self._desk), AlertDesk(self._desk)
         acts = (
             stops.revoke,
             stops.halt,
@@ -60,7 +62,11 @@ class Control:
             sessions.list_sessions,
             sessions.show_session,
             records.query_audit,
-            records.list_alerts,
+            alerts.list_alerts,
+            alerts.acknowledge_alert,
+            alerts.resolve_alert,
+            alerts.retry_alert,
+            alerts.alert_stats,
             money.list_in_doubt,
             money.resolve_in_doubt,
             tools.list_tools,

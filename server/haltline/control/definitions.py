@@ -61,7 +61,9 @@ class Definitions:
             already = pin.serves(digest)
             body = {"target": pin.name, "digest": digest, "before": pin.pinned, "why": pin.why, "reason": why}
             event = self._desk.event(Kind.TOOL_APPROVED, operator, request, body=body)
-            self._parts.audit.append(tx, event)
+            seq = self._parts.audit.append(tx, event)
+            outbox = self._parts.outbox
+            outbox.resolve(tx, seq, outbox.episodes.live_about(tx, f"tool:{pin.name}"), operator.actor)
             return pin if already else self._parts.pins.approve(tx, pin, operator.actor), already
 
         pin, already = await self._desk.act(request, unit)

@@ -34,6 +34,8 @@ PERSON_ONLY = frozenset(
         "resolve_in_doubt",
         "import_tools",
         "approve_tool",
+        "acknowledge_alert",
+        "resolve_alert",
         "reload_policy",
         "add_operator",
         "rotate_operator",
@@ -199,7 +201,7 @@ class Desk:
 
 def _target(arguments: Mapping[str, Any]) -> str | None:
     """What a refused act was about, whatever its tool calls it."""
-    for key in ("target", "agent", "session", "call", "handle", "name", "tool", "upstream"):
+    for key in ("target", "agent", "session", "call", "handle", "name", "tool", "upstream", "episode", "id"):
         value = arguments.get(key)
         if isinstance(value, str):
             return value[:200]

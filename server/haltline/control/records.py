@@ -1,4 +1,4 @@
-"""What is on record: the audit log, and the alerts that went out.
+"""What is on record: the audit log.
 
 Reading history is an act: it shows arguments and results, so who read which part of it is recorded as `control.read`, once
 for each operator and filter in ten minutes, since a log that is followed is read every second. Looking at the present
@@ -22,7 +22,6 @@ __all__ = ["Records"]
 
 RECORDED_FOR_US = 600_000_000
 _READERS_MAX = 1_000
-ALERTS_DEFAULT = 50
 
 
 class Records:
@@ -89,8 +88,3 @@ class Records:
 
     def _plain(self, value: object) -> object:
         return self._desk.plain(value) if isinstance(value, str) else value
-
-    async def list_alerts(self, request: Request, *, limit: int = ALERTS_DEFAULT) -> r.AlertList:
-        """The newest alerts first, each with the state of its deliveries."""
-        await self._desk.act(request, lambda _, __: None)
-        return {"alerts": await self._parts.outbox.newest(limit)}  # type: ignore[typeddict-item]  # as the client names it

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from haltline.alarm import alarm
+from haltline.alarm import alarm, resolve
 from haltline.audit import Kind
 from haltline.clock import iso
 from haltline.control.views import Shown
@@ -180,12 +180,10 @@ class Stops:
                 "allowance": allowed,
                 "cap": None if allowed is None or halt.cap is None else halt.cap.value,
             }
-            self._parts.audit.append(
-                tx,
-                self._desk.event(
-                    _RESUMED[found.scope], operator, request, agent=found.agent, session=_session_id(found), body=body
-                ),
-            )
+            kind = _RESUMED[found.scope]
+            event = self._desk.event(kind, operator, request, agent=found.agent, session=_session_id(found), body=body)
+            seq = self._parts.audit.append(tx, event)
+            resolve(tx, self._parts, by=operator.actor, event_seq=seq, kind=kind.value, who=self._principal(found))
             return found, halt, allowed, tx.now_us
 
         found, halt, allowed, now_us = await self._desk.act(request, unit)
