@@ -33,6 +33,10 @@ class Tasking(ScriptedUpstream):
 
     async def call(self, call):
         self.send(call)
+        if call.method == "tasks/list":
+            known = [{"taskId": "somebody else's"}, {"taskId": "t-1", "status": "working", "later": None}]
+            following = {} if "cursor" in call.params else {"nextCursor": "2"}
+            return {"result": {"tasks": known if following else [], **following}}
         if call.method == "tools/call":
             return {"result": self.made}
         return {"result": {"said": call.method, "taskId": call.params["taskId"]}}
@@ -84,11 +88,27 @@ async def test_nobody_else_and_nobody_stopped_can_ask_about_it(s):
     assert len(w.upstream.sent) == 1
 
 
-async def test_tasks_are_offered_but_for_their_list(s):
+@pytest.mark.promise("P5", "P11")
+async def test_the_list_of_tasks_holds_the_agents_own_and_nothing_while_it_is_halted(s):
+    w, ask = s
+    session, token = await w.session(await w.agent())
+    _, other = await w.session(await w.agent("other", "roomy"))
+    assert (await ask(token, "tasks/list"))["result"] == {"tasks": []}
+    assert w.upstream.sent == [], "who made none has nothing to be asked for"
+    await ask(token, "tools/call", name="payments__charge", arguments={})
+    listed = (await ask(token, "tasks/list"))["result"]
+    assert listed == {"tasks": [{"taskId": "t-1", "status": "working", "later": None}]}
+    assert (await ask(other, "tasks/list"))["result"] == {"tasks": []}
+    assert (await ask(token, "tasks/list", cursor="2"))["error"]["code"] == -32602
+    await w.run(lambda tx: w.parts.halts.set(tx, "session", session, code="operator.halt", text="x", by="operator:a"))
+    assert (await ask(token, "tasks/list"))["result"] == {"tasks": []}
+
+
+async def test_tasks_are_offered_as_upstreams_offer_them(s):
     _, ask = s
     w, _ = s
     _, token = await w.session(await w.agent())
     params = {"protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": {"name": "t", "version": "1"}}
     offered = (await ask(token, "initialize", **params))["result"]["capabilities"]
-    assert offered["tasks"] == {"cancel": {}}
+    assert offered["tasks"] == {"list": {}, "cancel": {}}
     assert offered["extensions"] == {"io.modelcontextprotocol/tasks": {}}

@@ -46,7 +46,9 @@ INSTRUCTIONS = (
 )
 _LISTS_CACHED = 1_000
 _REFERENCES = {"ref/prompt": ("name", "prompt"), "ref/resource": ("uri", "resource")}
-_HANDSHAKE_ONLY = frozenset({"logging/setLevel", "resources/subscribe", "resources/unsubscribe"})
+_HANDSHAKE_ONLY = frozenset(
+    {"logging/setLevel", "resources/subscribe", "resources/unsubscribe", "tasks/list", "tasks/result"}
+)
 _MODERN_ONLY = frozenset({"subscriptions/listen"})
 LOG_LEVELS = ("debug", "info", "notice", "warning", "error", "critical", "alert", "emergency")
 
@@ -80,6 +82,7 @@ class Gateway:
             "subscriptions/listen": self._streams.listen,
             "completion/complete": self._complete,
             **dict.fromkeys(TASK_METHODS, self._use_task),
+            "tasks/list": self._list_tasks,
             "logging/setLevel": self._set_level,
             **dict.fromkeys(LISTINGS, self._list_offers),
         }
@@ -228,16 +231,32 @@ class Gateway:
         async def ask(who: Principal, running: Running) -> list[dict[str, Any]]:
             return await self._offers.listed(
                 listing,
-                Caller(who.agent_id, who.session_id, who.agent, who.task, who.tier),
+                _caller(who),
                 peer_of(exchange),
                 granted=self._granted_to(who),
                 before_send=running.before_send,
             )
 
-        items = await self._broker.look(Brokered(exchange, listing.method, None, {}), ask)
+        return await self._look(exchange, listing.items, ask)
+
+    async def _list_tasks(self, exchange: Exchange) -> Answer | Unauthorized:
+        """Of the tasks that an upstream knows, those that this agent's calls made."""
+        if exchange.params.get("cursor") is not None:
+            return await self._malformed(exchange, "this list has one page, so no cursor leads on")
+
+        async def ask(who: Principal, running: Running) -> list[dict[str, Any]]:
+            made = self._tasks.of(who.agent_id, self._granted_to(who))
+            return await self._offers.tasks(made, _caller(who), peer_of(exchange), before_send=running.before_send)
+
+        return await self._look(exchange, "tasks", ask)
+
+    async def _look(
+        self, exchange: Exchange, key: str, ask: Callable[[Principal, Running], Awaitable[list[dict[str, Any]]]]
+    ) -> Answer | Unauthorized:
+        items = await self._broker.look(Brokered(exchange, exchange.method, None, {}), ask)
         if isinstance(items, Unknown):
             return self._turned_away(items, exchange.source)
-        return self._page(exchange, listing.items, items)
+        return self._page(exchange, key, items)
 
     def _page(self, exchange: Exchange, key: str, items: list[dict[str, Any]]) -> Answer:
         result: dict[str, Any] = {key: items}
@@ -292,3 +311,7 @@ class Gateway:
     def _turned_away(self, unknown: Unknown, source: str) -> Unauthorized:
         self._attempts.note("agents", source, unknown.code)
         return Unauthorized(unknown.code, unknown.text)
+
+
+def _caller(who: Principal) -> Caller:
+    return Caller(who.agent_id, who.session_id, who.agent, who.task, who.tier)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from haltline.gateway.brokered import Brokered
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from haltline.upstreams.catalog import Tool
     from haltline.wire.exchange import Exchange
@@ -31,17 +31,29 @@ class Tasks:
 
     def __init__(self) -> None:
         self._made: OrderedDict[tuple[str, str], Tool] = OrderedDict()
+        self._of_agent: dict[str, dict[str, None]] = {}
 
     def learn(self, agent_id: str, answer: Mapping[str, Any], target: Tool) -> None:
         """Note the task that an answer promises, if it promises one."""
         task_id = _task_id(answer.get("result"))
         if task_id is not None:
             self._made[agent_id, task_id] = target
+            self._of_agent.setdefault(agent_id, {})[task_id] = None
             if len(self._made) > _REMEMBERED_MAX:
-                self._made.popitem(last=False)
+                (owner, oldest), _ = self._made.popitem(last=False)
+                del self._of_agent[owner][oldest]
 
     def made_by(self, agent_id: str, task_id: str) -> Tool | None:
         return self._made.get((agent_id, task_id))
+
+    def of(self, agent_id: str, granted: Callable[[str, str], bool]) -> dict[str, set[str]]:
+        """The ids of this agent's tasks by upstream, those of tools that it may (still) use."""
+        ids: dict[str, set[str]] = {}
+        for task_id in self._of_agent.get(agent_id, ()):
+            target = self._made[agent_id, task_id]
+            if granted(target.name, target.upstream):
+                ids.setdefault(target.upstream, set()).add(task_id)
+        return ids
 
 
 class TaskMaking(Brokered):

@@ -19,7 +19,7 @@ from haltline.upstreams.model import Caller, Peer, Upstream, UpstreamCall, Upstr
 from haltline.upstreams.tool_names import SEPARATOR, tool_name
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Collection, Iterator, Mapping
 
     from haltline.upstreams.catalog import Catalog
 
@@ -27,7 +27,7 @@ __all__ = ["LISTINGS", "Listing", "Offers"]
 
 K = TypeVar("K")
 T = TypeVar("T")
-Kind = Literal["prompts", "resources"]
+Kind = Literal["prompts", "resources", "tasks"]
 TASKS = "io.modelcontextprotocol/tasks"
 """The extension of 2026-07-28 by which a call may be answered with a task."""
 LIST_S = 10.0
@@ -53,6 +53,7 @@ class Listing:
 PROMPTS = Listing("prompts/list", "prompts", "prompts", "name")
 RESOURCES = Listing("resources/list", "resources", "resources", "uri")
 TEMPLATES = Listing("resources/templates/list", "resources", "resourceTemplates", "uriTemplate")
+TASKS_LISTING = Listing("tasks/list", "tasks", "tasks", "taskId")
 LISTINGS = {listing.method: listing for listing in (PROMPTS, RESOURCES, TEMPLATES)}
 
 
@@ -75,7 +76,6 @@ class Offers:
             extensions = upstream.capabilities.get("extensions")
             if isinstance(extensions, dict) and TASKS in extensions:
                 _merge(offered, "extensions", {TASKS: extensions[TASKS]})
-        offered.get("tasks", {}).pop("list", None)  # of what others made, nothing may be seen
         return offered
 
     async def listed(
@@ -88,29 +88,31 @@ class Offers:
         before_send: Callable[[], None],
     ) -> list[dict[str, Any]]:
         """The items of every upstream that has them and is granted, prompts under their prefixed names."""
-        found: dict[str, list[dict[str, Any]]] = {}
         asked = [
             one
             for one in self._offering(listing.kind)
             if listing is PROMPTS or granted(_resources_of(one), one.spec.name)
         ]
-
-        async def one(upstream: Upstream) -> None:
-            try:
-                found[upstream.spec.name] = await _all_pages(upstream, listing, caller, peer, before_send)
-            except UpstreamError as error:
-                log.warning("not_listed", upstream=upstream.spec.name, method=listing.method, code=error.code)
-
-        async with anyio.create_task_group() as tasks:
-            for upstream in asked:
-                tasks.start_soon(one, upstream)
+        found = await _of_each(asked, listing, caller, peer, before_send)
         items: dict[str, dict[str, Any]] = {}
         for upstream in asked:
-            for item in found.get(upstream.spec.name, ()):
+            for item in found[upstream.spec.name]:
                 shown = self._shown(listing, upstream, item)
                 if listing is not PROMPTS or granted(shown["name"], upstream.spec.name):
                     items.setdefault(shown[listing.lead], shown)  # of two with one name the first upstream's
         return list(items.values())
+
+    async def tasks(
+        self, made: Mapping[str, Collection[str]], caller: Caller, peer: Peer, *, before_send: Callable[[], None]
+    ) -> list[dict[str, Any]]:
+        """What upstreams say of these tasks, by their names the ids; of others' they may tell nothing is passed on."""
+        asked = [
+            one
+            for one in self._catalog.upstreams()
+            if one.spec.name in made and "list" in (one.capabilities.get("tasks") or {})
+        ]
+        found = await _of_each(asked, TASKS_LISTING, caller, peer, before_send)
+        return [item for name, items in found.items() for item in items if item["taskId"] in made[name]]
 
     def prompt(self, name: str) -> Tool | None:
         """Where a prompt of this name is, listed or not."""
@@ -155,6 +157,24 @@ class Offers:
                 yield upstream.spec.name, name
             elif name.startswith(prefix + SEPARATOR):
                 yield upstream.spec.name, name.removeprefix(prefix + SEPARATOR)
+
+
+async def _of_each(
+    asked: Collection[Upstream], listing: Listing, caller: Caller, peer: Peer, before_send: Callable[[], None]
+) -> dict[str, list[dict[str, Any]]]:
+    """Their items by the upstreams' names, in their order."""
+    found: dict[str, list[dict[str, Any]]] = {}
+
+    async def one(upstream: Upstream) -> None:
+        try:
+            found[upstream.spec.name] = await _all_pages(upstream, listing, caller, peer, before_send)
+        except UpstreamError as error:
+            log.warning("not_listed", upstream=upstream.spec.name, method=listing.method, code=error.code)
+
+    async with anyio.create_task_group() as tasks:
+        for upstream in asked:
+            tasks.start_soon(one, upstream)
+    return {one.spec.name: found.get(one.spec.name, []) for one in asked}
 
 
 async def _all_pages(
