@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Literal, NotRequired, TypedDict
 
 if TYPE_CHECKING:
+    from haltline_client.cap_results import Allowance, Balance
     from haltline_client.status_results import Upstream
 
 __all__ = [
@@ -18,7 +19,6 @@ __all__ = [
     "AgentList",
     "ApprovedTool",
     "AuditPage",
-    "Balance",
     "Caps",
     "Event",
     "Explanation",
@@ -164,18 +164,6 @@ class AgentList(TypedDict):
     agents: list[Agent]
 
 
-class Balance(TypedDict):
-    """One cap: money, or a count for the caps that count calls."""
-
-    cap: str
-    limit: Quantity
-    settled: Quantity
-    held: Quantity
-    in_doubt: Quantity
-    remaining: Quantity
-    resets_at: NotRequired[str | None]
-
-
 class Event(TypedDict, total=False):
     """An audit event. Its body's own keys stand beside these."""
 
@@ -211,6 +199,7 @@ class SessionDetail(Session):
     caps: dict[str, Quantity]
     halt: NotRequired[HaltCause | None]
     balances: list[Balance]
+    allowances: NotRequired[list[Allowance]]
     last_actions: list[Event]
 
 
@@ -229,6 +218,7 @@ class AgentDetail(TypedDict):
     halt: NotRequired[HaltCause | None]
     sessions: list[Session]
     balances: list[Balance]
+    allowances: NotRequired[list[Allowance]]
     last_actions: list[Event]
 
 
@@ -346,6 +336,7 @@ class Explanation(TypedDict):
     amount: NotRequired[Money | None]
     reasons: list[Reason]
     rules: list[RuleSaid]
+    allowances: NotRequired[list[Allowance]]
 
 
 class ReloadedPolicy(TypedDict):

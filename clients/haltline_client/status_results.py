@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, NotRequired, TypedDict
 
 if TYPE_CHECKING:
     from haltline_client.alert_results import ChannelBacklog
+    from haltline_client.cap_results import Allowance
     from haltline_client.results import Halt, Money
 
 __all__ = ["Status", "StatusAgent", "StatusAlerts", "StatusInDoubt", "StatusPolicy", "StatusStore", "Upstream"]
@@ -79,6 +80,7 @@ class Status(TypedDict):
     ready: bool
     not_ready_because: NotRequired[str | None]
     halts: list[Halt]
+    allowances: NotRequired[list[Allowance]]
     agents: list[StatusAgent]
     in_doubt: StatusInDoubt
     alerts: StatusAlerts

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from haltline.store.reader import Reader
     from haltline.store.writer import Tx
 
-__all__ = ["EVERYTHING", "HaltRow", "HaltScope", "Halts"]
+__all__ = ["EVERYTHING", "Allowance", "HaltRow", "HaltScope", "Halts"]
 
 HaltScope = Literal["session", "agent", "everything"]
 EVERYTHING = "everything"
@@ -37,6 +37,18 @@ class HaltRow:
 
     def fact(self) -> HaltFact:
         return HaltFact(self.scope, self.code, self.text, self.by, self.set_us)
+
+
+@dataclass(frozen=True, slots=True)
+class Allowance:
+    """What a person added to a cap until a time: micro-units, or calls for the cap on calls."""
+
+    scope: HaltScope
+    subject_id: str
+    cap: CapKind
+    amount: int
+    until_us: int
+    by: str
 
 
 class Halts:
@@ -99,6 +111,23 @@ class Halts:
             (scope, subject_id, cap, amount, until_us, by, tx.now_us),
         )
 
+    def granted(self, tx: Tx, subject_ids: Iterable[str]) -> list[Allowance]:
+        """Each of what people added to the caps of these subjects and is still in force."""
+        return [
+            _allowance(row)
+            for subject_id in subject_ids
+            for row in tx.execute(f"{_ALLOWANCE} WHERE subject_id = ? AND until_us > ?", (subject_id, tx.now_us))
+        ]
+
+    async def granted_to_all(self, reader: Reader, now_us: int, most: int) -> list[Allowance]:
+        """Of sessions that have not ended, and of agents; those that end first come first."""
+        rows = await reader.rows(
+            f"{_ALLOWANCE} WHERE until_us > ? AND (scope <> 'session' OR EXISTS (SELECT 1 FROM sessions"  # noqa: S608 - a constant
+            " WHERE sessions.id = subject_id AND state = 'open' AND expires_us > ?)) ORDER BY until_us, id LIMIT ?",
+            (now_us, now_us, most),
+        )
+        return [_allowance(tuple(row)) for row in rows]
+
     def allowances(self, tx: Tx, subject_ids: Iterable[str]) -> dict[CapKind, int]:
         """What people added to the caps of these subjects and is still in force."""
         totals: dict[CapKind, int] = {}
@@ -118,3 +147,11 @@ _HALT = "SELECT id, scope, subject_id, code, text, cap, by, set_us FROM halts"
 def _halt(row: tuple[object, ...]) -> HaltRow:
     identifier, scope, subject_id, code, text, cap, by, set_us = row
     return HaltRow(identifier, scope, subject_id, code, text, None if cap is None else CapKind(cap), by, set_us)  # type: ignore[arg-type]
+
+
+_ALLOWANCE = "SELECT scope, subject_id, cap, amount, until_us, by FROM allowances"
+
+
+def _allowance(row: tuple[object, ...]) -> Allowance:
+    scope, subject_id, cap, *rest = row
+    return Allowance(scope, subject_id, CapKind(cap), *rest)  # type: ignore[arg-type]  # the columns of _ALLOWANCE

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import Any
+
 import anyio
 import pytest
 
@@ -279,6 +281,60 @@ async def test_a_resume_can_add_to_the_cap_that_caused_the_halt_until_the_sessio
     task = next(one for one in shown["balances"] if one["cap"] == "task")
     assert task["limit"]["micros"] == 600_000
     assert task["remaining"]["micros"] == 0
+
+
+@pytest.mark.promise("R3", "R16")
+async def test_what_is_left_of_an_allowance_is_shown_wherever_its_cap_is_until_it_ends(at: Desk) -> None:
+    await at.agent()
+    session = await at.session()
+    for _ in range(11):
+        await at.call(session["token"])
+    await at.ask("resume", target=session["session"], reason="a little more", allow="0.12")
+
+    async def shown() -> list[Any]:
+        return [
+            (await at.ask("show_session", session=session["session"]))["allowances"],
+            (await at.ask("status"))["allowances"],
+            (await at.ask("explain_decision", agent="booking-7", tool="payments__charge", session=session["session"]))[
+                "allowances"
+            ],
+        ]
+
+    for spent, left in ((0, "0.12 USD"), (1, "0.07 USD"), (1, "0.02 USD")):
+        for _ in range(spent):
+            assert "isError" not in (await at.call(session["token"]))["result"]
+        for one in await shown():
+            [allowance] = one
+            assert (allowance["target"], allowance["cap"], allowance["by"]) == (
+                session["session"],
+                "task",
+                "operator:anna",
+            )
+            assert (allowance["amount"]["text"], allowance["left"]["text"]) == ("0.12 USD", left)
+            assert allowance["until"] == session["expires_at"]
+    assert (await at.ask("show_agent", agent="booking-7"))["allowances"] == []
+    at.clock.forward(9 * 3600)
+    assert (await at.ask("status"))["allowances"] == []
+
+
+@pytest.mark.promise("R2", "R16")
+async def test_what_was_added_to_a_day_ends_with_the_day_and_adds_up_within_it(at: Desk) -> None:
+    await at.agent()
+    row = await at.run(lambda tx: at.parts.identity.agent(tx, "booking-7"))
+    for amount in ("1.00", "0.50"):
+        await at.run(
+            lambda tx: at.parts.halts.set(tx, "agent", row.id, code="x.day", text="full", by="cap day", cap="day")
+        )
+        await at.ask("resume", target="booking-7", reason="more", allow=amount)
+    [one] = (await at.ask("show_agent", agent="booking-7"))["allowances"]
+    assert (one["target"], one["cap"], one["amount"]["text"], one["left"]["text"]) == (
+        "booking-7",
+        "day",
+        "1.50 USD",
+        "1.50 USD",
+    )
+    at.clock.at_us = at.parts.policies.current.day_bounds(at.clock.now_us())[1]
+    assert (await at.ask("show_agent", agent="booking-7"))["allowances"] == []
 
 
 @pytest.mark.parametrize(

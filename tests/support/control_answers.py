@@ -43,6 +43,16 @@ def status() -> dict[str, Any]:
         "policy": {"version": 7, "mode": "enforce", "problems": []},
         "ready": True,
         "halts": [HALT],
+        "allowances": [
+            {
+                "target": "billing",
+                "cap": "day",
+                "amount": money("20.00"),
+                "left": money("1.60"),
+                "until": ago(hours=-3),
+                "by": "operator:anna",
+            },
+        ],
         "agents": [
             agent("research-bot", "experimental", "halted", 1, "4.98", "5.00", "0.00"),
             agent("billing", "production", "active", 2, "118.40", "250.00", "12.50"),

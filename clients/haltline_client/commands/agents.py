@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from haltline_client.commands.balances import print_actions, print_balances
+from haltline_client.commands.balances import print_actions, print_allowances, print_balances
 from haltline_client.commands.caps import cap_option
 from haltline_client.commands.desk import Desk, examples, operator_options, print_token, reason_option
 from haltline_client.commands.page import Column, state
@@ -151,6 +151,7 @@ def _print_detail(desk: Desk, agent: AgentDetail) -> None:
     page.fact("hours", _hours_text(agent.get("hours")))
     page.fact("caps", caps(agent["caps"]))
     print_balances(desk, agent["balances"])
+    print_allowances(desk.page, agent.get("allowances", []), desk.now)
     page.line("")
     print_sessions(desk, agent["sessions"], with_agent=False)
     print_actions(desk, agent["last_actions"])

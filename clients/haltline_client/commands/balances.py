@@ -9,10 +9,14 @@ from haltline_client.commands.page import Column, Styled
 from haltline_client.commands.words import amount, bare_amount, clean, when
 
 if TYPE_CHECKING:
-    from haltline_client.commands.desk import Desk
-    from haltline_client.results import Balance, Event, Quantity
+    from datetime import datetime
 
-__all__ = ["print_actions", "print_balances"]
+    from haltline_client.cap_results import Allowance, Balance
+    from haltline_client.commands.desk import Desk
+    from haltline_client.commands.page import Page
+    from haltline_client.results import Event, Quantity
+
+__all__ = ["print_actions", "print_allowances", "print_balances"]
 
 COLUMNS = (
     Column("CAP"),
@@ -41,6 +45,14 @@ def print_balances(desk: Desk, balances: list[Balance]) -> None:
         for one in balances
     ]
     desk.page.table(COLUMNS, rows, empty="No caps apply.")
+
+
+def print_allowances(page: Page, allowances: list[Allowance], now: datetime) -> None:
+    """A line for what was added to each cap; nothing where nothing was."""
+    for one in allowances:
+        left = f"{amount(one['amount'])} added to the {clean(one['cap'])} cap of {clean(one['target'])}"
+        until = when(one["until"], now, seconds=False)
+        page.fact("allowance", f"{left}, {bare_amount(one['left'])} left, until {until} (by {clean(one['by'])})")
 
 
 def print_actions(desk: Desk, actions: list[Event]) -> None:

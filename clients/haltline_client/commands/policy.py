@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from haltline_client.commands.balances import print_allowances
 from haltline_client.commands.desk import Desk, examples, operator_options
 from haltline_client.commands.page import Column, Styled, state
 from haltline_client.commands.words import amount, clean
@@ -82,6 +83,7 @@ def _print_explanation(desk: Desk, result: Explanation, call: str) -> None:
         (state(one["spoke"]), clean(one["rule"]), clean(one["where"]), clean(one["text"])) for one in result["rules"]
     ]
     page.table(COLUMNS, rows, empty="No rule was asked.")
+    print_allowances(page, result.get("allowances", []), desk.now)
 
 
 def _print_reloaded(desk: Desk, result: ReloadedPolicy) -> None:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from haltline_client.commands.balances import print_actions, print_balances
+from haltline_client.commands.balances import print_actions, print_allowances, print_balances
 from haltline_client.commands.caps import cap_option
 from haltline_client.commands.desk import Desk, examples, operator_options, print_token
 from haltline_client.commands.page import Column, state
@@ -125,6 +125,7 @@ def _print_detail(desk: Desk, session: SessionDetail) -> None:
     page.fact("tools", ", ".join(clean(tool) for tool in session["tools"]) or "none")
     page.fact("caps", caps(session["caps"]))
     print_balances(desk, session["balances"])
+    print_allowances(desk.page, session.get("allowances", []), desk.now)
     print_actions(desk, session["last_actions"])
 
 

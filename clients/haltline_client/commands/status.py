@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from haltline_client.commands.balances import print_allowances
 from haltline_client.commands.desk import Desk, examples, operator_options
 from haltline_client.commands.page import Column, Page, Styled, state
 from haltline_client.commands.stops import print_halt
@@ -46,6 +47,7 @@ def print_status(page: Page, result: Status, now: datetime) -> None:
     for one in result["halts"]:
         print_halt(page, one, now)
         page.line("    ", Styled(f'haltline resume {clean(one["target"])} --reason "..."', "dim"))
+    print_allowances(page, result.get("allowances", []), now)
     page.line("")
     _print_agents(page, result["agents"])
     page.line("")

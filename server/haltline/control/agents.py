@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from haltline.audit import Kind
+from haltline.control.allowances import shown_allowances
 from haltline.control.reading import last_actions
 from haltline.control.sessions import parsed_caps, shown_session
 from haltline.control.views import Shown, in_doubt_of
@@ -155,6 +156,7 @@ class Agents:
             "halt": shown.cause(halts),
             "sessions": [shown_session(tx, self._desk, row, session, doubtful) for session in sessions],
             "balances": shown.balances(limits, facts, in_doubt_of(doubtful, row.id, ""), of_session=False),
+            "allowances": shown_allowances(tx, self._parts, self._parts.halts.granted(tx, (row.id,))),
             "last_actions": [],
         }
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from haltline.audit import Kind
+from haltline.control.allowances import shown_allowances
 from haltline.control.views import Shown
 from haltline.errors import ConfigError, Conflict, RequestError
 from haltline.facts import gather
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from haltline.policy.model import Decision, Facts, Principal
     from haltline.policy.policy import Policy
     from haltline.store.writer import Tx
+    from haltline_client import cap_results as c
     from haltline_client import results as r
 
 __all__ = ["Policies", "Reload"]
@@ -35,6 +37,7 @@ class Asked:
     facts: Facts
     now_us: int
     dead: Reason | None
+    allowances: list[c.Allowance]
 
 
 class Policies:
@@ -62,7 +65,9 @@ class Policies:
                 raise Conflict("the policy cannot be read, so every call is refused; run: haltline policy check")
             identity = self._parts.identity
             who = identity.sessionless(row) if found is None else identity.principal(row, found)
-            return Asked(who, gather(tx, self._parts, who, policy), tx.now_us, _dead(row, found, tx.now_us))
+            granted = self._parts.halts.granted(tx, (who.session_id, who.agent_id))
+            allowed = shown_allowances(tx, self._parts, granted)
+            return Asked(who, gather(tx, self._parts, who, policy), tx.now_us, _dead(row, found, tx.now_us), allowed)
 
         asked = await self._desk.act(request, unit)
         assert policy is not None
@@ -100,6 +105,7 @@ class Policies:
             "amount": self._amount(policy, said.decision),
             "reasons": [_shown(one) for one in ((before,) if decides and before is not None else reasons)],
             "rules": rules,
+            "allowances": asked.allowances,
         }
 
     @staticmethod

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from haltline.audit import Kind
 from haltline.clock import iso
+from haltline.control.allowances import shown_allowances
 from haltline.control.reading import last_actions
 from haltline.control.views import Shown, in_doubt_of
 from haltline.errors import Conflict, RequestError
@@ -170,6 +171,7 @@ class Sessions:
             "caps": shown.caps(limits),
             "halt": shown.cause(self._parts.halts.on(tx, row.id, agent.id)),
             "balances": shown.balances(limits, facts, in_doubt_of(doubtful, agent.id, row.id), of_session=True),
+            "allowances": shown_allowances(tx, self._parts, self._parts.halts.granted(tx, (row.id, agent.id))),
             "last_actions": [],
         }
 

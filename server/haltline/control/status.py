@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from haltline.clock import iso
 from haltline.control.agents import AGENTS_A_UNIT, agent_state, spent_today
+from haltline.control.allowances import ALLOWANCES_MAX, shown_allowances
 from haltline.control.views import Shown, shown_upstream
 from haltline.halts import EVERYTHING
 
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from haltline.identity import AgentRow
     from haltline.ledger import Hold
     from haltline.store.writer import Tx
+    from haltline_client import cap_results as c
     from haltline_client import results as r
     from haltline_client import status_results as s
 
@@ -36,6 +38,10 @@ class StatusDesk:
         now_us, rows, in_doubt, store = await self._desk.act(request, self._first)
         handles = {agent.id: agent.handle for agent, _ in rows}
         halts = await self._parts.halts.standing(self._parts.reader, now_us, HALTS_MAX)
+        granted = await self._parts.halts.granted_to_all(self._parts.reader, now_us, ALLOWANCES_MAX)
+        allowances: list[c.Allowance] = []
+        if granted:
+            allowances = await self._parts.writer.run(lambda tx: shown_allowances(tx, self._parts, granted))
         agents: list[s.StatusAgent] = []
         for start in range(0, len(rows), AGENTS_A_UNIT):
             some = rows[start : start + AGENTS_A_UNIT]
@@ -49,6 +55,7 @@ class StatusDesk:
             "ready": problem is None,
             "not_ready_because": problem,
             "halts": [_halt(halt, handles) for halt in halts],
+            "allowances": allowances,
             "agents": agents,
             "in_doubt": self._in_doubt(in_doubt),
             "alerts": await self._parts.outbox.backlog(),  # type: ignore[typeddict-item]  # as the client names it

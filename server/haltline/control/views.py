@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from haltline.policy.model import Facts, HaltFact
     from haltline.policy.policy import Policy
     from haltline.upstreams.catalog import UpstreamState
+    from haltline_client import cap_results as c
     from haltline_client import results as r
     from haltline_client import status_results as s
 
@@ -70,6 +71,9 @@ class Shown:
     def money(self, micros: int) -> r.Money:
         return {"micros": micros, "text": format_amount(micros, self._currency).strip()}
 
+    def quantity(self, kind: CapKind, amount: int) -> r.Quantity:
+        return self.money(amount) if kind in _MONEY else amount
+
     def limit(self, cap: CapLimit, extra: int = 0) -> r.Quantity:
         """A cap's limit with what a person added to it."""
         if cap.kind in _MONEY:
@@ -88,11 +92,11 @@ class Shown:
 
     def balances(
         self, limits: Iterable[CapLimit], facts: Facts, doubt: InDoubtOf, *, of_session: bool
-    ) -> list[r.Balance]:
+    ) -> list[c.Balance]:
         """Every cap with what counts against it. An agent's list leaves out what each session has for itself."""
         return [self._balance(cap, facts, doubt) for cap in limits if of_session or cap.kind not in _OF_SESSION]
 
-    def _balance(self, cap: CapLimit, facts: Facts, doubt: InDoubtOf) -> r.Balance:
+    def _balance(self, cap: CapLimit, facts: Facts, doubt: InDoubtOf) -> c.Balance:
         extra = facts.allowances.get(cap.kind, 0)
         settled, held, in_doubt, resets_us = _used(cap, facts, doubt)
         counts = settled is not None

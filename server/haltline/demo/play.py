@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from haltline.demo.agents import Agent
     from haltline.demo.printing import Teller
     from haltline.demo.stage import Stage
-    from haltline_client.results import Balance, OpenedSession, Quantity
+    from haltline_client.cap_results import Balance
+    from haltline_client.results import OpenedSession, Quantity
 
 __all__ = ["Cast", "Operator", "Play", "spent_micros", "usd"]
 

@@ -1,0 +1,36 @@
+"""The shapes of what caps say: how full each is, and what a person added to one for a time. See `results` for the values."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NotRequired, TypedDict
+
+if TYPE_CHECKING:
+    from haltline_client.results import Quantity
+
+__all__ = ["Allowance", "Balance"]
+
+
+class Balance(TypedDict):
+    """One cap: money, or a count for the caps that count calls. `limit` and `remaining` include the allowances."""
+
+    cap: str
+    limit: Quantity
+    settled: Quantity
+    held: Quantity
+    in_doubt: Quantity
+    remaining: Quantity
+    resets_at: NotRequired[str | None]
+
+
+class Allowance(TypedDict):
+    """What was added to a cap of a session or an agent, all that is in force together.
+
+    `left` is what is not used up: the cap itself is used up first. `until`: when the first of it ends.
+    """
+
+    target: str
+    cap: str
+    amount: Quantity
+    left: Quantity
+    until: str
+    by: str
