@@ -33,10 +33,24 @@ async def test_a_step_of_the_clock_is_told_once_with_its_alert_and_so_is_its_end
         assert [event["kind"] for event in events] == [kind, "clock.righted"]
         assert events[0]["by_s"] == HOUR_S
         rows = await w.parts.reader.rows("SELECT event_seq, body FROM alerts")
-        assert [row["event_seq"] for row in rows] == [events[0]["seq"]]
-        alert = json.loads(rows[0]["body"])
-        assert (alert["kind"], alert["severity"], alert["commands"]) == (kind, severity, ["haltline status"])
+        assert [row["event_seq"] for row in rows] == [event["seq"] for event in events]
+        alert, over = (json.loads(row["body"]) for row in rows)
+        assert (alert["kind"], alert["severity"], alert["commands"][0]) == (kind, severity, "haltline status")
         assert "3600 s" in alert["text"]
+        assert over["act"] == "resolve"
+        assert await w.run(lambda tx: w.parts.outbox.episodes.live_about(tx, "clock")) == []
+
+
+@pytest.mark.promise("R9", "P10")
+async def test_a_broker_that_was_restarted_ends_what_it_told_of_its_clock_before(tmp_path):
+    clock = StepClock()
+    async with world(tmp_path, clock=clock) as w:
+        clock.step(HOUR_S)
+        await ClockWatch(w.parts).look()
+        assert len(await w.run(lambda tx: w.parts.outbox.episodes.live_about(tx, "clock"))) == 1
+    async with world(tmp_path, clock=StepClock(clock.at_us)) as w:
+        await ClockWatch(w.parts).look()
+        assert await w.run(lambda tx: w.parts.outbox.episodes.live_about(tx, "clock")) == []
 
 
 @pytest.mark.promise("R9")

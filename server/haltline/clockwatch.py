@@ -11,6 +11,7 @@ import anyio
 import structlog
 
 from haltline.alarm import alarm
+from haltline.alerts.episodes import CLOCK
 from haltline.audit import Event, Kind
 from haltline.clock import STEP_MAX_US
 from haltline.errors import StoreUnavailable
@@ -30,7 +31,7 @@ State = Literal["right", "ahead", "behind"]
 class ClockWatch:
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
-        self._told: State = "right"
+        self._told: State | None = None  # another broker may have told something before it ended
 
     async def run(self) -> None:
         """For ever."""
@@ -54,12 +55,18 @@ class ClockWatch:
         self._told = state
 
     def _tell(self, tx: Tx, state: State, by_s: int) -> None:
+        outbox = self._parts.outbox
+        before = outbox.episodes.live_about(tx, CLOCK)
+        if state == "right" and not before:
+            return
         if state == "right":
-            self._parts.audit.append(tx, Event(Kind.CLOCK_RIGHTED, "broker", body={"was": self._told}))
+            seq = self._parts.audit.append(tx, Event(Kind.CLOCK_RIGHTED, "broker", body={}))
+            outbox.resolve(tx, seq, before, "broker")
             return
         kind = Kind.CLOCK_STEPPED if state == "ahead" else Kind.CLOCK_SET_BACK
         text = _AHEAD.format(by_s) if state == "ahead" else _BEHIND.format(by_s)
         seq = self._parts.audit.append(tx, Event(kind, "broker", body={"by_s": by_s, "text": text}))
+        outbox.resolve(tx, seq, before, "broker")
         alarm(
             tx,
             self._parts,

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from haltline.alerts.model import Alert, Severity
     from haltline.store.writer import Tx
 
-__all__ = ["EPISODE_PREFIX", "TRANSITIONS", "Episode", "Episodes", "Raised", "about"]
+__all__ = ["CLOCK", "EPISODE_PREFIX", "TRANSITIONS", "Episode", "Episodes", "Raised", "about"]
 
 State = Literal["open", "acknowledged", "resolved"]
 Step = Literal["raise", "acknowledge", "resolve"]
@@ -32,6 +32,8 @@ TRANSITIONS: dict[tuple[State | None, Step], State] = {
 """What is not in here is an error and changes nothing. After `resolved` the same cause opens another episode."""
 
 EPISODE_PREFIX = "epi_"
+CLOCK = "clock"
+"""What the alerts about the machine's clock are about."""
 _RANK = {"info": 0, "warning": 1, "critical": 2}
 
 
@@ -68,11 +70,13 @@ class Raised:
 
 
 def about(alert: Alert) -> str:
-    """What a resume, a revoke or an approval names: one session, one agent, one tool, or everything."""
+    """What a resume, a revoke or an approval names: one session, one agent, one tool, the clock, or everything."""
     if alert.kind.startswith("session.") and alert.session:
         return f"session:{alert.session}"
     if alert.agent_id:
         return f"agent:{alert.agent_id}"
+    if alert.kind.startswith(f"{CLOCK}."):
+        return CLOCK  # no resume ends it, but the clock being right
     return f"tool:{alert.tool}" if alert.tool else "everything"
 
 

@@ -23,6 +23,6 @@ def links(console_url: str, alert: Alert, episode: str) -> tuple[Link, ...]:
         found.append(Link("Resume or revoke the session", f"{root}/#/sessions/{quote(alert.session, safe='')}"))
     if alert.agent:
         found.append(Link("Resume or revoke the agent", f"{root}/#/agents/{quote(alert.agent, safe='')}"))
-    if not alert.agent and not alert.tool:
+    if not alert.agent and not alert.tool and alert.kind.startswith("everything."):
         found.append(Link("Resume everything", f"{root}/#/status"))
     return tuple(found)
