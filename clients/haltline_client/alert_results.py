@@ -9,6 +9,7 @@ __all__ = [
     "AlertList",
     "AlertStats",
     "ChannelBacklog",
+    "ChannelTried",
     "Delivery",
     "Episode",
     "EpisodeChanged",
@@ -97,6 +98,15 @@ class EpisodeChanged(TypedDict):
 class Retried(TypedDict):
     id: str
     deliveries: int
+
+
+class ChannelTried(TypedDict):
+    """`why` it was not taken, where it was not."""
+
+    channel: str
+    delivered: bool
+    why: str | None
+    took_s: float
 
 
 class Spread(TypedDict):

@@ -169,6 +169,10 @@ class ControlClient:
         """Queue what was given up of an alert (`alt_…`) or an episode (`epi_…`) again."""
         return cast("a.Retried", self.call("retry_alert", id=id))
 
+    def test_alert_channel(self, channel: str) -> a.ChannelTried:
+        """Send a marked alert to a channel now, and say whether it was taken."""
+        return cast("a.ChannelTried", self.call("test_alert_channel", channel=channel))
+
     def alert_stats(self, *, since: str | None = None) -> a.AlertStats:
         """How long people took to acknowledge and to act. `since`: ISO-8601 or an age; 28d by default."""
         return cast("a.AlertStats", self.call("alert_stats", since=since))

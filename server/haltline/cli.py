@@ -73,6 +73,7 @@ COMMANDS: Mapping[str, Mapping[str, Lazy | Branch]] = {
                 "list": Lazy(f"{_CLIENT}.alerts:list_alerts", "The newest episodes, and what could not be delivered."),
                 "ack": Lazy(f"{_CLIENT}.alerts:ack", "Say that you have one in hand."),
                 "resolve": Lazy(f"{_CLIENT}.alerts:resolve", "Say that one is over."),
+                "test": Lazy(f"{_CLIENT}.alerts:test", "Send a marked one to a channel."),
                 "retry": Lazy(f"{_CLIENT}.alerts:retry", "Send again what was given up."),
                 "stats": Lazy(f"{_CLIENT}.alerts:stats", "How long people took."),
             },

@@ -51,6 +51,14 @@ ALERT_TOOLS: tuple[ControlTool, ...] = (
         required=("id",),
     ),
     ControlTool(
+        "test_alert_channel",
+        "Test an alert channel",
+        "Send one alert that is marked as a test to a channel, and say whether it was taken.",
+        {"channel": text("The channel's name, such as stderr or pager.", 64)},
+        a.ChannelTried,
+        required=("channel",),
+    ),
+    ControlTool(
         "alert_stats",
         "How fast alerts were met",
         "How many episodes there were, and how long people took to acknowledge and to act.",

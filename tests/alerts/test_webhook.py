@@ -212,7 +212,7 @@ async def test_address_and_secret_stay_out_of_errors_rows_logs_and_reprs(
     assert got[0].headers["authorization"] == f"Basic {base64.b64encode(b'user:hunter2').decode()}"
     assert len(errors) == 4
     assert "redirects" in errors[-1]
-    seen = "\n".join([*errors, caplog.text, *capfd.readouterr(), repr(settings), repr(channel.__dict__["_client"])])
+    seen = "\n".join([*errors, caplog.text, *capfd.readouterr(), repr(settings), repr(channel._post._client)])
     assert "HTTP Request: POST" in caplog.text, "the client's own log was looked at"
     assert [secret for secret in hidden if secret in seen] == []
 

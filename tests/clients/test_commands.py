@@ -57,6 +57,7 @@ CASES = [
     ("alerts ack epi_1 --reason looking", "acknowledge_alert", {"episode": "epi_1", "reason": "looking"}, "epi_1 acknowledged|after 41 s"),
     ("alerts resolve epi_1 --reason over", "resolve_alert", {"episode": "epi_1", "reason": "over"}, "resolved|acted on after 90 s"),
     ("alerts retry epi_1", "retry_alert", {"id": "epi_1"}, "2 deliveries of epi_1 wait again"),
+    ("alerts test pager", "test_alert_channel", {"channel": "pager"}, "pager took it in 0.12 s"),
     ("alerts stats --since 1d", "alert_stats", {"since": "1d"}, "3, 2 within 5 minutes|half within 30.0 s|nobody has"),
     ("tools list --upstream git", "list_tools", {"upstream": "git"}, "from amount|unpriced|One credential for all agents: payments|tools import"),
     ("tools import git", "import_tools", {"upstream": "git"}, "2 entries written to policies/tools.yaml|git__diff|set the prices now"),

@@ -51,6 +51,7 @@ async def valid_arguments(at: Desk) -> dict[str, dict]:
         "acknowledge_alert": {"episode": await at.episode(about="tool:odd")},
         "resolve_alert": {"episode": await at.episode(about="tool:even"), "reason": "why"},
         "retry_alert": {"id": await at.given_up()},
+        "test_alert_channel": {"channel": "list"},
         "revoke_operator": {"name": "ben", "reason": "why"},
     }
 
@@ -133,6 +134,7 @@ ACTS = {
     "acknowledge_alert": "alert.acknowledged",
     "resolve_alert": "alert.resolved",
     "retry_alert": "alert.retried",
+    "test_alert_channel": "alert.tested",
 }
 
 

@@ -172,6 +172,7 @@ def all_answers() -> dict[str, Any]:
             "episode": "epi_1", "state": "resolved", "by": "operator:anna", "at": ago(minutes=0), "count": 3,
             "to_acknowledge_s": 41.0, "to_act_s": 90.0,
         },
+        "test_alert_channel": {"channel": "pager", "delivered": True, "why": None, "took_s": 0.12},
         "retry_alert": {"id": "epi_1", "deliveries": 2},
         "alert_stats": {
             "since": ago(hours=24), "episodes": 4, "raised": 9, "critical": 2, "acknowledged": 3, "acknowledged_in_time": 2,

@@ -13,7 +13,7 @@ from haltline_client.commands.words import clean, count, when
 if TYPE_CHECKING:
     from haltline_client.alert_results import Alert, AlertStats, Delivery, Episode, EpisodeChanged, Spread
 
-__all__ = ["ack", "list_alerts", "resolve", "retry", "stats"]
+__all__ = ["ack", "list_alerts", "resolve", "retry", "stats", "test"]
 
 
 @click.command(
@@ -64,6 +64,18 @@ def retry(desk: Desk, identifier: str) -> None:
     desk.show(
         result, lambda: desk.page.line(f"{count(result['deliveries'])} deliveries of {clean(result['id'])} wait again.")
     )
+
+
+@click.command("test", epilog=examples("haltline alerts test pager", "haltline alerts test stderr --json"))
+@click.argument("channel")
+@operator_options
+def test(desk: Desk, channel: str) -> None:
+    """Send an alert that is marked as a test. Exits 1 where the channel did not take it."""
+    result = desk.ask(lambda control: control.test_alert_channel(channel))
+    said = f"took it in {result['took_s']:.2f} s" if result["delivered"] else f"did not take it: {clean(result['why'])}"
+    desk.show(result, lambda: desk.page.line(f"{clean(result['channel'])} ", said))
+    if not result["delivered"]:
+        raise click.exceptions.Exit(1)
 
 
 @click.command("stats", epilog=examples("haltline alerts stats", "haltline alerts stats --since 7d --json"))

@@ -116,24 +116,31 @@ class Courier:
 
     async def _send(self, row: sqlite3.Row) -> Undelivered | None:
         try:
-            with anyio.fail_after(_SEND_GUARD_S):
-                await self.channel.send(
-                    Delivery(
-                        id=delivery_id(row["public_id"], self.channel.name),
-                        alert_id=row["public_id"],
-                        attempt=row["attempts"] + 1,
-                        at_us=row["at_us"],
-                        attempted_us=self._clock.now_us(),
-                        alert=Alert.from_stored(row["body"]),
-                    )
+            await self.deliver(
+                Delivery(
+                    id=delivery_id(row["public_id"], self.channel.name),
+                    alert_id=row["public_id"],
+                    attempt=row["attempts"] + 1,
+                    at_us=row["at_us"],
+                    attempted_us=self._clock.now_us(),
+                    alert=Alert.from_stored(row["body"]),
                 )
+            )
         except Undelivered as outcome:
             return outcome
+        return None
+
+    async def deliver(self, delivery: Delivery) -> None:
+        """One attempt, whatever the rows say. Raises `Undelivered`."""
+        try:
+            with anyio.fail_after(_SEND_GUARD_S):
+                await self.channel.send(delivery)
+        except Undelivered:
+            raise
         except Exception as error:  # noqa: BLE001  # the boundary: a fault in a channel must not lose the alert
             fault = type(error).__name__
             log.error("alert_channel_failed", channel=self.channel.name, error=fault)  # its text could hold an address
-            return Later(f"the channel failed ({fault})")
-        return None
+            raise Later(f"the channel failed ({fault})") from None
 
     async def _record(self, row: sqlite3.Row, outcome: Undelivered | None) -> None:
         """Until it is written: an attempt that is not recorded would be repeated at once, again and again."""

@@ -11,6 +11,13 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import orjson
 
+from haltline.alerts.settings import (
+    AppriseSettings,
+    DesktopSettings,
+    PagerDutySettings,
+    SlackSettings,
+    SmsSettings,
+)
 from haltline.alerts.visible import clipped, visible
 
 if TYPE_CHECKING:
@@ -23,6 +30,7 @@ __all__ = [
     "AlertSettings",
     "Balance",
     "Channel",
+    "ChannelSettings",
     "Delivery",
     "Later",
     "Link",
@@ -248,10 +256,14 @@ class WebhookSettings:
     timeout_s: float = 10.0
 
 
+ChannelSettings = WebhookSettings | SlackSettings | PagerDutySettings | SmsSettings | DesktopSettings | AppriseSettings
+
+
 @dataclass(frozen=True, slots=True)
 class AlertSettings:
     """The `alerts:` block of haltline.yaml. Standard error is always a channel."""
 
     webhooks: tuple[WebhookSettings, ...] = ()
+    channels: tuple[ChannelSettings, ...] = ()
     console_url: str = ""
     """Where the operators' console is, for links; empty: none."""

@@ -15,10 +15,10 @@ import orjson
 import structlog
 
 from haltline.alerts.backoff import Backoff
-from haltline.alerts.courier import Courier
+from haltline.alerts.courier import Courier, delivery_id
 from haltline.alerts.episodes import Episode, Episodes, about
 from haltline.alerts.links import links
-from haltline.alerts.model import Alert
+from haltline.alerts.model import Alert, Balance, Delivery
 from haltline.alerts.overview import Overview
 from haltline.errors import NotFound
 from haltline.redact import Redactor
@@ -173,6 +173,22 @@ class Outbox:
         tx.after_commit(self.wake)
         return public_id
 
+    async def try_out(self, channel: str) -> float:
+        """Send one marked alert to a channel, beside everything that waits for it; returns how long it took, in seconds.
+
+        Raises NotFound where there is none of this name, `Undelivered` where it was not taken.
+        """
+        courier = next((one for one in self._couriers if one.channel.name == channel), None)
+        if courier is None:
+            names = ", ".join(one.channel.name for one in self._couriers)
+            raise NotFound(f"there is no alert channel {channel!r}; there are: {names}")
+        now_us = self._clock.now_us()
+        public_id = f"alt_{secrets.token_hex(12)}"
+        sent = Delivery(delivery_id(public_id, channel), public_id, 1, now_us, now_us, _trial(self._console_url))
+        begun_s = anyio.current_time()
+        await courier.deliver(sent)
+        return anyio.current_time() - begun_s
+
     def wake(self) -> None:
         """Let every courier look at its rows now. Call on the event loop."""
         for courier in self._couriers:
@@ -221,6 +237,16 @@ class Outbox:
         if parked:
             log.error("alerts_parked", count=parked, why="their channel is configured no more")
             self._tell_recorded()
+
+
+def _trial(console_url: str) -> Alert:
+    """Nobody can take it for a real one, and it shows what a real one would."""
+    code, text = "alerts.test", "a test of this channel, asked for by an operator; nothing happened and nobody need act"
+    balance = Balance("task", "0.50 USD", "0.47 USD", "0.00 USD", "0.03 USD")
+    trial = Alert(
+        "alert.tested", code, text, agent="test-agent", severity="info", balances=(balance,), by="haltline", test=True
+    )
+    return replace(trial, links=links(console_url, trial, "test"))
 
 
 def _of_episode(episode: Episode) -> dict[str, Any]:

@@ -3,7 +3,7 @@
     stops      revoke · halt · resume                  the kill switch
     agents     add · list · show · reissue             sessions   open · list · show
     money      calls in doubt: list · settle · void    records    audit log
-    alerts     list · ack · resolve · retry · stats
+    alerts     list · ack · resolve · retry · test · stats
     tools      list · import · review · approve        policies   explain · reload
     operators  add · list · rotate · revoke            status     everything at a glance
 
@@ -66,6 +66,7 @@ class Control:
             alerts.acknowledge_alert,
             alerts.resolve_alert,
             alerts.retry_alert,
+            alerts.test_alert_channel,
             alerts.alert_stats,
             money.list_in_doubt,
             money.resolve_in_doubt,

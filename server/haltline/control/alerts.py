@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from haltline.alerts.episodes import EPISODE_PREFIX
+from haltline.alerts.model import Undelivered
 from haltline.audit import Kind
 from haltline.clock import iso
 from haltline.control.reading import moment_us
@@ -71,6 +72,22 @@ class AlertDesk:
             body = {"target": self._desk.plain(id), "deliveries": count}
             self._parts.audit.append(tx, self._desk.event(Kind.ALERT_RETRIED, operator, request, body=body))
             return {"id": id, "deliveries": count}
+
+        return await self._desk.act(request, unit)
+
+    async def test_alert_channel(self, request: Request, *, channel: str) -> a.ChannelTried:
+        """Send a marked alert now. Whether it was taken is the answer, not an error; an unknown channel is NotFound."""
+        await self._desk.act(request, lambda _, __: None)
+        took_s, why = 0.0, None
+        try:
+            took_s = await self._outbox.try_out(channel)
+        except Undelivered as outcome:
+            why = outcome.why
+
+        def unit(tx: Tx, operator: Operator) -> a.ChannelTried:
+            body = {"target": channel, "delivered": why is None, "why": why}
+            self._parts.audit.append(tx, self._desk.event(Kind.ALERT_TESTED, operator, request, body=body))
+            return {"channel": channel, "delivered": why is None, "why": why, "took_s": took_s}
 
         return await self._desk.act(request, unit)
 

@@ -15,14 +15,15 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from haltline.alerts.model import AlertSettings, WebhookSettings
+from haltline.alerts.model import AlertSettings
 from haltline.errors import ConfigError, Problem
 from haltline.policy.complaints import problems_of
 from haltline.policy.yaml_text import Document, parse_yaml
 from haltline.setup.listeners import Listener, listener
-from haltline.setup.references import expanded, secret_text
-from haltline.setup.settings_file import AlertsEntry, HaltlineFile
-from haltline.setup.settings_upstreams import unpasted, upstream_specs, web_address
+from haltline.setup.references import expanded
+from haltline.setup.settings_alerts import alert_settings
+from haltline.setup.settings_file import HaltlineFile
+from haltline.setup.settings_upstreams import unpasted, upstream_specs
 from haltline.upstreams.model import UpstreamSpec
 from haltline_client.discover import DATA_LINE
 
@@ -93,7 +94,7 @@ class _Loading:
             agents=agents,
             control=control,
             upstreams=upstream_specs(parsed.upstreams, self.document, self.folder, self.problems),
-            alerts=self._alerts(parsed.alerts),
+            alerts=alert_settings(parsed.alerts, self.document, self.folder, self.environ, self._report),
             drain_s=parsed.limits.drain_s,
             grace_s=parsed.limits.grace_s,
             checkpoint_to=self.folder / Path(parsed.checkpoint_to).expanduser() if parsed.checkpoint_to else None,
@@ -167,31 +168,6 @@ class _Loading:
     def _path(self, key: str, written: str) -> Path:
         named = self.given.get(key)
         return Path(named).absolute() if named else self.folder / Path(written).expanduser()
-
-    def _alerts(self, entry: AlertsEntry) -> AlertSettings:
-        webhooks: list[WebhookSettings] = []
-        for index, one in enumerate(entry.webhooks):
-            here = ("alerts", "webhooks", index)
-            if one.name in {other.name for other in webhooks}:
-                self._report((*here, "name"), f"a second webhook named {one.name!r}; give it another name")
-            wrong = web_address(one.url)
-            if wrong:
-                self._report((*here, "url"), wrong)
-            secret = one.secret
-            if one.secret_file is not None:
-                secret = self._secret(self.folder / Path(one.secret_file).expanduser(), (*here, "secret_file"))
-            webhooks.append(WebhookSettings(name=one.name, url=one.url, secret=secret, timeout_s=one.timeout_s))
-        wrong = web_address(entry.console_url) if entry.console_url else None
-        if wrong:
-            self._report(("alerts", "console_url"), wrong)
-        return AlertSettings(webhooks=tuple(webhooks), console_url=entry.console_url)
-
-    def _secret(self, file: Path, path: tuple[str | int, ...]) -> str | None:
-        try:
-            return secret_text(file)
-        except ValueError as error:
-            self._report(path, str(error))
-            return None
 
 
 def _config_file(config: Path | None, environ: Mapping[str, str]) -> Path | None:

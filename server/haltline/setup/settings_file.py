@@ -10,9 +10,10 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
+from haltline.setup.settings_alerts import AlertsEntry
 from haltline.setup.settings_credentials import CredentialsEntry
 
-__all__ = ["HOST_KEYS", "SYNONYMS", "HaltlineFile", "LimitsEntry", "ListenerEntry", "UpstreamEntry", "WebhookEntry"]
+__all__ = ["HOST_KEYS", "SYNONYMS", "HaltlineFile", "LimitsEntry", "ListenerEntry", "UpstreamEntry"]
 
 HOST_KEYS = {
     "autoApprove": "ignored: the policy says who may call what",
@@ -50,7 +51,6 @@ _OF_OPENAPI = {"base_url", "query", "operations", "allow_private", "remote_refs"
 _AMOUNT = re.compile(r"\d{1,12}(\.\d{1,6})?")
 _MODULE = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")
 _PREFIX = re.compile(r"[A-Za-z0-9_-]{0,40}")
-_NAME = re.compile(r"[a-z0-9-]{1,40}")
 _DAY_S = 86_400.0
 
 
@@ -177,34 +177,6 @@ class ListenerEntry(_Strict):
     allowed_origins: list[str] = Field(default_factory=list)
     tls: TlsEntry | None = None
     behind_proxy: bool = False
-
-
-class WebhookEntry(_Strict):
-    """One receiver of alerts."""
-
-    name: str
-    url: str
-    secret: str | None = Field(None, min_length=1)
-    secret_file: str | None = None
-    timeout_s: Seconds = 10.0
-
-    @field_validator("name")
-    @classmethod
-    def _plain_name(cls, name: str) -> str:
-        if _NAME.fullmatch(name):
-            return name
-        raise ValueError("needs 1 to 40 of a-z, 0-9 and -")
-
-    @model_validator(mode="after")
-    def _one_secret(self) -> WebhookEntry:
-        if self.secret is not None and self.secret_file is not None:
-            raise ValueError("give secret or secret_file, not both")
-        return self
-
-
-class AlertsEntry(_Strict):
-    webhooks: list[WebhookEntry] = Field(default_factory=list, max_length=20)
-    console_url: str = ""
 
 
 class LimitsEntry(_Strict):

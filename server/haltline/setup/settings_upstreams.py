@@ -12,19 +12,19 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 from pydantic import ValidationError
 
 from haltline.errors import Problem
 from haltline.policy.complaints import problems_of
 from haltline.policy.yaml_text import Document
+from haltline.setup.addresses import web_address
 from haltline.setup.references import env_lines, header_lines
 from haltline.setup.settings_credentials import credentials
 from haltline.setup.settings_file import HOST_KEYS, SYNONYMS, UpstreamEntry
 from haltline.upstreams.model import OpenApiSource, UpstreamSpec
 
-__all__ = ["unpasted", "upstream_name", "upstream_specs", "web_address"]
+__all__ = ["unpasted", "upstream_name", "upstream_specs"]
 
 _PASTED = "mcpServers"
 _NAME_MAX = 32
@@ -78,21 +78,6 @@ def upstream_specs(
             spec = replace(spec, credentials=given)
         specs[name] = spec
     return tuple(specs.values())
-
-
-def web_address(url: str) -> str | None:
-    """What is wrong with an address to call, None if nothing."""
-    try:
-        parts = urlsplit(url)
-        port = parts.port
-    except ValueError as error:
-        return f"is not an address: {error}"
-    del port
-    if parts.scheme not in {"http", "https"} or not parts.hostname:
-        return "must begin with http:// or https:// and name a host"
-    if parts.username is not None or parts.password is not None:
-        return "must not hold a user or password (addresses are shown and logged); send them as a header"
-    return None
 
 
 def _add(problems: list[Problem], document: Document, here: tuple[str | int, ...], key: str, message: str) -> None:
