@@ -8,7 +8,7 @@ from typing import Any
 
 from support.field_diff import Difference
 
-__all__ = ["POLICY", "unexplained", "unprefixed"]
+__all__ = ["POLICY", "PRICED", "unexplained", "unprefixed"]
 
 POLICY = """
 version: "1"
@@ -19,6 +19,10 @@ tiers:
 tools:
   "*": {price: "0.00"}
 """
+PRICED = (
+    r"tools/list\[0\]\.result\.tools\[[0-9]+\]\._meta(\.io\.haltline/price.*)?",
+    "the price of a call, which is the operator's to say, stands under the broker's own key",
+)
 
 
 def unexplained(title: str, differing: Iterable[Difference], allowed: Sequence[tuple[str, str]]) -> list[str]:

@@ -19,13 +19,14 @@ from bench import processes
 from support.broker_process import broker_process
 from support.field_diff import differences
 from support.raw_mcp import HttpClient, StdioClient
-from transparency.comparison import POLICY, unexplained, unprefixed
+from transparency.comparison import POLICY, PRICED, unexplained, unprefixed
 
 SCRIPT = Path(__file__).parents[2] / ".tools/node_modules/@modelcontextprotocol/server-everything/dist/index.js"
 START_S = 20.0
 PREFIX = "every__"
 ALLOWED = [
     (r"open\.result\..*", "the broker says of itself who it is, what it offers and how its refusals are to be read"),
+    PRICED,
     (
         r"tools/call get-env\[0\]\.result\.content\[0\]\.text",
         "the program has the environment that is configured for it",

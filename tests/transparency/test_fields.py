@@ -15,7 +15,7 @@ from support.field_diff import differences
 from support.raw_mcp import HttpClient
 from support.rich_messages import LISTS, NOTICES, PROMPTS, READ, RESULTS
 from support.rich_upstream import rich_upstream
-from transparency.comparison import POLICY, unexplained, unprefixed
+from transparency.comparison import POLICY, PRICED, unexplained, unprefixed
 
 CAPABILITIES = {"elicitation": {"form": {}}, "x-more": {"null": None, "big": 2**70}, "experimental": {"x": {}}}
 ARGUMENTS = {"a": None, "n": 2**70, "f": 1.0, "i": 1, "text": "\u2028 é 😀 \u0000", "deep": [[{"b": []}]], "": {}}
@@ -26,6 +26,7 @@ ALLOWED = [
         r".*/list\[0\]\.result\.(ttlMs|cacheScope)",
         "a list is put together for this agent from all upstreams, so how long it holds is the broker's to say (2026-07-28)",
     ),
+    PRICED,
     (
         r"tools/call nothing\[0\]\.result\.resultType",
         "2026-07-28 demands it; an upstream that leaves it out is understood as the revision says",

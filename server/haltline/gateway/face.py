@@ -12,6 +12,7 @@ from haltline.calls.admission import Dead
 from haltline.calls.call import NoSuchTool
 from haltline.calls.refusals import as_error
 from haltline.gateway.brokered import Brokered, for_era, peer_of
+from haltline.gateway.price_tags import tagged
 from haltline.gateway.streams import Streams
 from haltline.gateway.tasks import TASK_METHODS, TaskMaking, Tasks
 from haltline.identity import Unknown
@@ -279,11 +280,15 @@ class Gateway:
     def _granted(self, who: Principal, policy: Policy) -> list[dict[str, Any]]:
         """The definitions that this grant may call; made once for each grant, policy, catalogue and set of pins."""
         tools, pins = self._parts.catalog.tools(), self._parts.pins
-        key = (who.tier, who.scopes, who.tools, policy.version, id(tools), pins.generation)
+        alone = who.agent if policy.priced_alone(who.agent) else ""
+        key = (who.tier, who.scopes, who.tools, policy.version, id(tools), pins.generation, alone)
         found = self._lists.get(key)
         if found is None:
             granted = [tool for tool in tools if policy.grants(who, tool.name, tool.upstream)]
-            found = [dict(tool.definition) for tool in served(pins, granted)]
+            found = [
+                tagged(tool.definition, policy.terms_for(who, tool.name, tool.upstream), policy.currency)
+                for tool in served(pins, granted)
+            ]
             self._lists[key] = found
             if len(self._lists) > _LISTS_CACHED:
                 self._lists.popitem(last=False)

@@ -7,7 +7,7 @@ What cannot be read before dispatch refuses the call; what cannot be read after 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from haltline.policy.model import Reason
 from haltline.policy.money import MICROS, format_amount, read_amount
@@ -66,6 +66,7 @@ class Read:
 class Fixed:
     """The same for every call."""
 
+    kind: ClassVar = "fixed"
     micros: int
 
     @property
@@ -74,7 +75,7 @@ class Fixed:
 
     @property
     def said(self) -> str:
-        return f"fixed {self.text}"
+        return f"{self.kind} {self.text}"
 
     def most(self, deadline_s: float) -> int | None:
         del deadline_s
@@ -93,6 +94,7 @@ class Fixed:
 class FromArgument:
     """As much as the call itself asks for; `at_most` bounds it, None leaves that to the caps."""
 
+    kind: ClassVar = "argument"
     read: Read
     at_most: int | None
 
@@ -121,6 +123,7 @@ class FromArgument:
 class FromResult:
     """A declared maximum is held; the result says what it cost, be it more."""
 
+    kind: ClassVar = "result"
     read: Read
     at_most: int
 
@@ -153,6 +156,7 @@ class FromResult:
 class Metered:
     """So much a second, from admission to the recorded end; the deadline is the maximum."""
 
+    kind: ClassVar = "metered"
     per_second: int
 
     @property
