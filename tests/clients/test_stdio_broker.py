@@ -36,6 +36,7 @@ RUNS = 10
 
 def _broker(folder: Path):
     programs = {"sdk": [str(SUPPORT / "sdk_server.py"), "stdio"], "asking": [str(SUPPORT / "asking_server.py")]}
+    programs["telling"] = [str(SUPPORT / "telling_server.py"), "stdio"]
     upstreams = {name: {"command": sys.executable, "args": program} for name, program in programs.items()}
     return broker_process(folder, upstreams=upstreams, policy=POLICY)
 
@@ -151,9 +152,7 @@ async def test_a_broker_that_is_killed_and_started_again_between_calls_is_found_
     with _broker(tmp_path / "b") as broker:
         broker.await_tools("sdk__echo")
         token = broker.open(["bot"], "wide")[0].token
-        config = broker.folder / "haltline.yaml"
-        listen = f'agents: {{listen: "127.0.0.1:{broker.agents_port}"}}'
-        config.write_text(re.sub("(?m)^agents: .*$", listen, config.read_text()))
+        _with_fixed_port(broker)
         async with _client(broker, token, mode, log) as client:
             assert (await client.call_tool("sdk__echo", {"text": "1"})).content[0].text == "1"
             broker.kill()
@@ -167,6 +166,45 @@ async def test_a_broker_that_is_killed_and_started_again_between_calls_is_found_
             log_kinds = broker.haltline("audit", "query", "--kind", "call.allowed", "--json").out
         assert "Haltline cannot be reached" in log.text()
         assert log_kinds.count('"call.allowed"') == 2  # what was not sent was not admitted
+
+
+def _with_fixed_port(broker: BrokerProcess) -> None:
+    """It comes back where it was."""
+    config = broker.folder / "haltline.yaml"
+    listen = f'agents: {{listen: "127.0.0.1:{broker.agents_port}"}}'
+    config.write_text(re.sub("(?m)^agents: .*$", listen, config.read_text()))
+
+
+@pytest.mark.promise("P11")
+@pytest.mark.filterwarnings("ignore::mcp.MCPDeprecationWarning")
+async def test_after_a_restart_of_the_broker_a_host_still_hears_what_it_subscribed_to_and_can_still_be_asked(
+    tmp_path, log
+):
+    changed = anyio.Event()
+
+    async def hear(message):
+        if isinstance(message, types.ResourceUpdatedNotification):
+            changed.set()
+
+    async def answer(_, asked):
+        return types.ElicitResult(action="accept", content={"name": "Anna"})
+
+    with _broker(tmp_path / "b") as broker:
+        broker.await_tools("telling__touch", "asking__ask")
+        token = broker.open(["bot"], "wide")[0].token
+        _with_fixed_port(broker)
+        async with _client(broker, token, "legacy", log, message_handler=hear, elicitation_callback=answer) as client:
+            await client.list_resources()
+            await client.subscribe_resource("note://one")
+            broker.kill()
+            await anyio.to_thread.run_sync(broker.start)
+            await anyio.to_thread.run_sync(broker.await_tools, "telling__touch", "asking__ask")
+            with anyio.fail_after(60):
+                await changed.wait()  # it may have missed something
+                assert (await client.call_tool("asking__ask", {})).content[0].text == "Anna"
+                changed = anyio.Event()
+                await client.call_tool("telling__touch", {"uri": "note://one"})
+                await changed.wait()
 
 
 @ERAS

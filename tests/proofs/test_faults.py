@@ -36,7 +36,7 @@ tiers:
 tools:
   "*": {price: "0.05"}
 """
-TIMEOUT_S = 1.0
+TIMEOUT_S = 2.0
 NEIGHBOURS = 4
 PAUSE_S = 0.005
 BETWEEN_S = 0.05

@@ -163,6 +163,8 @@ class Carrier:
             self._tools.learn(result)
         if isinstance(result, dict) and message.method == "initialize":
             self.session.agreed(message, result, reply.headers)
+        if isinstance(result, dict) and message.version is None:
+            self.session.kept.note(message)
         running.answered = True
         running.free()
 

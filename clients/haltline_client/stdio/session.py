@@ -1,7 +1,8 @@
 """The handshake era's session: what `initialize` agreed, its id, its standing stream, and how to have it again.
 
 A session that the broker no longer knows is opened again with the host's own `initialize`, as the bytes it was. The host
-keeps believing in the old one, so this only counts when the same revision was agreed.
+keeps believing in the old one, so this only counts when the same revision was agreed. What it set for the old one is set
+again, as it is after a restart of the broker, which its standing stream tells by another instance.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from haltline_client.stdio import words
 from haltline_client.stdio.endpoint import EVENT_STREAM
 from haltline_client.stdio.events import TooLarge, events
 from haltline_client.stdio.headers import encoded
+from haltline_client.stdio.kept_settings import KeptSettings
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
@@ -40,6 +42,9 @@ class Session:
         self._initialized: bytes | None = None
         self._renewing = asyncio.Lock()
         self._standing: asyncio.Task[None] | None = None
+        self.kept = KeptSettings()
+        self._instance = ""
+        self._setting: asyncio.Task[None] | None = None
 
     def headers(self) -> dict[str, str]:
         """What a message of this session carries; nothing before there is one."""
@@ -50,6 +55,8 @@ class Session:
         """The broker answered `initialize`."""
         self._initialize = message
         self._initialized = None
+        self.kept.forget()
+        self._instance = ""
         self._take(result, headers)
 
     async def initialized(self, raw: bytes) -> None:
@@ -76,11 +83,13 @@ class Session:
             if self._initialized is not None:
                 await self._endpoint.tell(self._initialized, self.headers())
                 self._listen()
+            self._set_again()
 
     async def leave(self) -> None:
         """Stop listening and tell the broker that this session is over."""
-        if self._standing is not None:
-            self._standing.cancel()
+        for task in (self._standing, self._setting):
+            if task is not None:
+                task.cancel()
         if self.id:
             await self._endpoint.tell(b"", self.headers(), verb="DELETE")
 
@@ -107,6 +116,7 @@ class Session:
                     if 400 <= reply.status < 500 or (reply.status == 200 and not offered):
                         return
                     if reply.status == 200:
+                        self._of_instance(reply.headers.get("haltline-instance", ""))
                         with self._endpoint.room() as room:
                             async for event in events(reply.chunks(), room):
                                 wait_s = BACK_OFF_FIRST_S if event.retry_ms is None else event.retry_ms / 1000
@@ -119,3 +129,32 @@ class Session:
                 pass
             await asyncio.sleep(min(max(wait_s, BACK_OFF_LEAST_S), BACK_OFF_MOST_S))
             wait_s = min(wait_s * 2, BACK_OFF_MOST_S)
+
+    # what the host set
+
+    def _of_instance(self, instance: str) -> None:
+        if self._instance and instance != self._instance:
+            self._set_again()
+        self._instance = instance
+
+    def _set_again(self) -> None:
+        if self._setting is not None:
+            self._setting.cancel()
+        self._setting = asyncio.get_running_loop().create_task(self._keep_setting()) if self.kept else None
+
+    async def _keep_setting(self) -> None:
+        """Until all is set again: upstreams may still be starting. What never is, is not tried for ever."""
+        done: set[str] = set()
+        wait_s = BACK_OFF_LEAST_S
+        while wait_s <= BACK_OFF_MOST_S:
+            try:
+                for told in await self.kept.set_again(self._endpoint, self.headers(), done):
+                    await self._arrived(told)
+            except BrokerUnreachable:
+                pass
+            except (words.Trouble, TooLarge):
+                return
+            if not self.kept.lack(done):
+                return
+            await asyncio.sleep(wait_s)
+            wait_s *= 2

@@ -1,13 +1,14 @@
 """What is remembered of an MCP session of the handshake era while the broker runs: what its client said of itself, which
 questions it was asked, and the stream on which it hears what belongs to no request.
 
-Keyed by the verified session id. Forgotten at a restart or when too many are open: then its client is taken for one that
-can do nothing special, until it initializes again.
+Keyed by the verified session id. Forgotten at a restart or when too many are open: then what the id itself says of the client
+is left (`sessions`), and what was set for the session is to be set again.
 """
 
 from __future__ import annotations
 
 import itertools
+import secrets
 from collections import OrderedDict
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -91,7 +92,12 @@ class Conversation:
 
 
 class Conversations:
-    def __init__(self) -> None:
+    """`told`: what the id of a session says of its client, where nothing else is remembered of it."""
+
+    def __init__(self, told: Callable[[str], Mapping[str, Any]] = lambda _: {}) -> None:
+        self.instance = secrets.token_hex(8)
+        """Of this memory: by another one a client sees that what it set for its session is forgotten."""
+        self._told = told
         self._known: OrderedDict[str, Conversation] = OrderedDict()
         self._owner_of: dict[str, str] = {}
         self._owned: dict[str, OrderedDict[str, None]] = {}
@@ -101,6 +107,7 @@ class Conversations:
         known = self._known.get(session_id)
         if known is None:
             known = self._known[session_id] = Conversation()
+            known.introduce(self._told(session_id))
         self._known.move_to_end(session_id)
         if owner:
             self._belongs(session_id, owner)

@@ -68,7 +68,7 @@ class Endpoint:
     def __init__(self, face: Face, sessions: SessionIds) -> None:
         self._face = face
         self._sessions = sessions
-        self._conversations = Conversations()
+        self._conversations = Conversations(sessions.told)
         self._in_flight: dict[tuple[str, int | str], Exchange] = {}
         self._keyed: dict[tuple[str | None, str], Exchange] = {}
         """By token and idempotency key: these outlive their connections, so their key says which one to cancel (R13)."""
@@ -260,7 +260,7 @@ class Endpoint:
 
     def _initialized(self, exchange: Exchange) -> dict[str, Any]:
         asked = exchange.params.get("protocolVersion")
-        session_id = self._sessions.issue(exchange.token)
+        session_id = self._sessions.issue(exchange.token, exchange.params)
         self._conversations.of(session_id, owner_of(exchange.token)).introduce(exchange.params)
         exchange.reply.headers.append((b"mcp-session-id", session_id.encode()))
         return {

@@ -17,7 +17,7 @@ from haltline.wire.sessions import owner_of
 from haltline.wire.strict_json import dumps
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from haltline.wire.conversations import Conversation, Conversations
     from haltline.wire.messages import Unauthorized
@@ -30,14 +30,17 @@ WAITING_MAX = 256
 WAITING_MAX_BYTES = 256 * 1024
 CLOSE_S = 0.5
 """How long the end of a stream may wait for a reader that does not read; then the connection is dropped."""
+INSTANCE = b"haltline-instance"
+"""The header by which the bridge sees that what it set for its session is to be set again."""
 _PING = b": ping\n\n"
 
 
 class Standing:
     """`run` writes until it is cancelled or `end` was called; `tell` never waits."""
 
-    def __init__(self, send: Send, *, ping_s: float = PING_S) -> None:
+    def __init__(self, send: Send, *, ping_s: float = PING_S, headers: Sequence[tuple[bytes, bytes]] = ()) -> None:
         self._send = send
+        self._headers = headers
         self._ping_s = ping_s
         self._waiting: deque[bytes] = deque()
         self._size = 0
@@ -69,6 +72,7 @@ class Standing:
 
     async def run(self) -> None:
         headers = [(b"content-type", STREAM), (b"cache-control", b"no-cache"), (b"x-accel-buffering", b"no")]
+        headers += self._headers
         await self._send({"type": "http.response.start", "status": 200, "headers": headers})
         try:
             while await self._write_waiting():
@@ -144,7 +148,8 @@ async def serve_standing(
         await send_reply(send, 404, b"this MCP session has ended; send initialize again")
         return None
     conversation = conversations.of(session_id, owner_of(token))
-    said = await face.stand(StandingRequest(token, source, session_id, conversation, Standing(send), receive))
+    standing = Standing(send, headers=[(INSTANCE, conversations.instance.encode())])
+    said = await face.stand(StandingRequest(token, source, session_id, conversation, standing, receive))
     if isinstance(said, NoStream):
         await send_reply(send, 405, said.text.encode(), headers=[(b"allow", b"POST, DELETE")])
         return None
