@@ -42,6 +42,7 @@ from haltline.policy_source import PolicySource
 from haltline.quarantine import Quarantine
 from haltline.redact import Redactor
 from haltline.setup.first_start import first_operators
+from haltline.signals.table import Signals
 from haltline.store.database import connect_writer
 from haltline.store.folder import DataFolder, write_private
 from haltline.store.reader import Reader
@@ -141,6 +142,9 @@ class App:
         writer = Writer(lambda: connect_writer(folder.database), clock.now_us)
         writer.on_lost(audit.forget)
         writer.on_lost(ledger.forget)
+        signals = Signals(lambda: policies.zone, hmac.digest(pepper, b"signals", "sha256"))
+        audit.listener = signals.heard
+        writer.on_lost(signals.forget)
         pins = Pins()
         writer.on_lost(pins.forget)
         writer.start()
@@ -174,6 +178,7 @@ class App:
             replays=Replays(hmac.digest(pepper, b"replays", "sha256")),
             policies=policies,
             pins=pins,
+            signals=signals,
         )
         await writer.run(pins.known)
         catalog.reviewed_by(Quarantine(parts).review)
@@ -265,6 +270,7 @@ class App:
     def _policy_event(self, tx: Tx, by: str) -> None:
         policies = self._parts.policies
         self._parts.ledger.forget()
+        self._parts.signals.forget()
         version = policies.current.version if policies.current is not None else None
         if policies.problems:
             body = {"problems": [str(problem) for problem in policies.problems], "in_force": version}
@@ -298,6 +304,8 @@ class App:
             lambda tx: self._parts.audit.append(tx, Event(Kind.BROKER_STARTED, "broker", body=body))
         )
         await self._parts.writer.run(lambda tx: self._policy_event(tx, "broker"))
+        while await self._parts.writer.run(self._parts.signals.catch_up):
+            pass
         if left:
             log.warning("calls_left_in_doubt", count=left, see="haltline calls in-doubt")
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import re
 import secrets
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
@@ -39,6 +39,10 @@ _SURROGATES = re.compile("[\ud800-\udfff]")
 _COLUMNS = frozenset(
     {"seq", "at_us", "kind", "actor", "agent", "agent_id", "session", "call", "tool", "upstream", "policy", "payloads"}
 )
+
+
+Listener = Callable[["Tx", int, str, str, Mapping[str, Any], Mapping[str, Any]], None]
+"""(transaction, seq, kind, agent id, names as stored, body)"""
 
 
 class Kind(StrEnum):
@@ -88,6 +92,7 @@ class Kind(StrEnum):
     ALERT_RESOLVED = "alert.resolved"
     ALERT_RETRIED = "alert.retried"
     ALERT_TESTED = "alert.tested"
+    RULE_FIRED = "rule.fired"
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +137,8 @@ class Audit:
 
     def __init__(self, redactor: Redactor) -> None:
         self.redactor = redactor
+        self.listener: Listener | None = None
+        """Told of each event about an agent, in the transaction that writes it."""
         self._head: tuple[int, bytes] | None = None
 
     def forget(self) -> None:
@@ -159,6 +166,8 @@ class Audit:
         for name, one in payloads.items():
             tx.execute("INSERT INTO payloads (seq, part, salt, data) VALUES (?,?,?,?)", (seq, name, one.salt, one.data))
         self._head = (seq, digest)
+        if self.listener is not None and event.agent_id is not None:
+            self.listener(tx, seq, event.kind, event.agent_id, {**named, "upstream": event.upstream}, event.body or {})
         return seq
 
     def head(self, tx: Tx) -> tuple[int, bytes]:

@@ -26,6 +26,7 @@ from haltline.calls.refusals import as_error, refusal
 from haltline.calls.replays import Again, Keyed, used_before
 from haltline.calls.rounds import BadState, Round, asks_for_input, new_nonce
 from haltline.calls.running import StoppedCall
+from haltline.calls.watching import marks, watched
 from haltline.errors import NotFound, StoreUnavailable
 from haltline.identity import Unknown
 from haltline.ledger import Hold
@@ -149,6 +150,9 @@ class Broker:
                     return before
             if goes_on:
                 return self._go_on(tx, running, said, decision, policy, str(state))
+        if closed is None and policy is not None:
+            said = replace(said, marks=marks(self._parts, policy, who, request))
+            decision = watched(tx, self._parts, policy, who, request, decision, said.marks)
         if not isinstance(decision, Allow):
             return self._refuse(tx, said, decision)
         assert policy is not None

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from haltline.ledger import Ledger
     from haltline.pins.table import Pins
     from haltline.policy_source import PolicySource
+    from haltline.signals.table import Signals
     from haltline.store.reader import Reader
     from haltline.store.writer import Writer
     from haltline.upstreams.catalog import Catalog
@@ -40,3 +41,4 @@ class Parts:
     replays: Replays
     policies: PolicySource
     pins: Pins
+    signals: Signals

@@ -53,6 +53,11 @@ class PolicySource:
             self.current = policy
         return changed
 
+    @property
+    def zone(self) -> str:
+        """Whose days and hours count; UTC while there is no policy."""
+        return "UTC" if self.current is None else self.current.time_zone
+
     def changed_on_disk(self) -> bool:
         """Whether names, sizes or times differ from what `reload` last saw. Reads no file."""
         return self._look() != self._seen

@@ -38,6 +38,7 @@ from haltline.policy_source import PolicySource
 from haltline.quarantine import Quarantine
 from haltline.redact import Redactor
 from haltline.shapes import schema_of
+from haltline.signals.table import Signals
 from haltline.store.database import connect_writer
 from haltline.store.reader import Reader
 from haltline.store.writer import Tx, Writer
@@ -241,6 +242,8 @@ async def desk(
     writer = Writer(lambda: connect_writer(folder / "haltline.db"), clock.now_us)
     writer.on_lost(audit.forget)
     writer.on_lost(ledger.forget)
+    signals = Signals(lambda: source.zone, bytes(32))
+    audit.listener = signals.heard
     pins = Pins()
     writer.on_lost(pins.forget)
     writer.start()
@@ -248,7 +251,7 @@ async def desk(
     parts = Parts(
         clock=clock, writer=writer, reader=reader, identity=Identity(bytes(32)), halts=Halts(), ledger=ledger, audit=audit,
         outbox=Outbox([ListChannel()], writer, reader, clock), catalog=Catalog([Upstream()]), calls=RunningCalls(), rounds=Rounds(bytes(32)),
-        replays=Replays(bytes(32)), policies=source, pins=pins,
+        replays=Replays(bytes(32)), policies=source, pins=pins, signals=signals,
     )  # fmt: skip
     parts.catalog.reviewed_by(Quarantine(parts).review)
     await parts.catalog.refresh("payments")

@@ -30,6 +30,7 @@ from haltline.policy.policy import ToolDefaults
 from haltline.policy_source import PolicySource
 from haltline.quarantine import Quarantine
 from haltline.redact import Redactor
+from haltline.signals.table import Signals
 from haltline.store.database import connect_writer
 from haltline.store.reader import Reader
 from haltline.store.writer import Tx, Writer
@@ -204,6 +205,9 @@ async def world(
     writer = Writer(lambda: connect(folder / "haltline.db"), clock.now_us)
     writer.on_lost(audit.forget)
     writer.on_lost(ledger.forget)
+    signals = Signals(lambda: source.zone, bytes(32))
+    audit.listener = signals.heard
+    writer.on_lost(signals.forget)
     pins = Pins()
     writer.on_lost(pins.forget)
     writer.start()
@@ -212,7 +216,7 @@ async def world(
     parts = Parts(
         clock=clock, writer=writer, reader=reader, identity=Identity(bytes(32)), halts=Halts(), ledger=ledger, audit=audit,
         outbox=Outbox([], writer, reader, clock), catalog=catalog, calls=RunningCalls(), rounds=Rounds(bytes(32)),
-        replays=Replays(bytes(32)), policies=source, pins=pins,
+        replays=Replays(bytes(32)), policies=source, pins=pins, signals=signals,
     )  # fmt: skip
     catalog.reviewed_by(Quarantine(parts).review)
     doorman = Doorman(parts.identity, parts.halts, audit, grace_s)

@@ -5,7 +5,7 @@ Called by `Broker` in its two transactions and by `recovery`. Decides nothing ab
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from haltline.alarm import alarm
@@ -59,6 +59,8 @@ class Said:
     policy: str | None
     facts: Facts
     keyed: Keyed | None = None
+    marks: Mapping[str, str] = field(default_factory=dict)
+    """What signals read of an admitted call."""
 
     def event(self, kind: Kind, body: Mapping[str, Any]) -> Event:
         described = dict(body)
@@ -85,6 +87,7 @@ class Said:
 
 def allowed(tx: Tx, parts: Parts, said: Said, allow: Allow) -> None:
     body: dict[str, Any] = {"decision": "allow", "amount_micros": allow.amount_micros, "price": allow.price}
+    body |= said.marks
     if allow.would_deny:
         body["would_deny"] = _reasons(allow.would_deny)
     parts.audit.append(tx, said.event(Kind.CALL_ALLOWED, body))
@@ -124,7 +127,8 @@ def _halt(tx: Tx, parts: Parts, said: Said, decision: Halt) -> None:
     who, reason = said.who, decision.reasons[0]
     cap = reason.facts.get("cap")
     subject = who.session_id if decision.scope == "session" else who.agent_id
-    by = f"cap {cap}" if cap else "policy"
+    rule = reason.facts.get("rule")
+    by = f"cap {cap}" if cap else f"rule {rule}" if rule else "policy"
     named = None if cap is None else str(cap)
     if not parts.halts.set(tx, decision.scope, subject, code=reason.code, text=reason.text, by=by, cap=named):
         return
@@ -144,7 +148,19 @@ def _halt(tx: Tx, parts: Parts, said: Said, decision: Halt) -> None:
             body=body,
         ),
     )
-    alarm(tx, parts, kind=kind.value, reason=reason, by=by, event_seq=seq, who=who)
+    threshold, observed = (reason.facts.get(name) for name in ("threshold", "observed"))
+    alarm(
+        tx,
+        parts,
+        kind=kind.value,
+        reason=reason,
+        by=by,
+        event_seq=seq,
+        who=who,
+        rule=None if rule is None else str(rule),
+        threshold=None if threshold is None else str(threshold),
+        observed=None if observed is None else str(observed),
+    )
 
 
 def denied_dead(tx: Tx, parts: Parts, call: str, dead: Dead, request: CallRequest) -> None:
@@ -263,7 +279,7 @@ def resolved(
             call=hold.id,
             tool=hold.tool,
             upstream=hold.upstream,
-            body={**body, "amount_micros": hold.amount_micros},
+            body={**body, "amount_micros": hold.amount_micros, "admitted_us": hold.admitted_us},
             payloads=payloads,
         ),
     )

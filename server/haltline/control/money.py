@@ -98,6 +98,7 @@ class Money:
             "outcome": outcome,
             "reason": why,
             "amount_micros": hold.amount_micros,
+            "admitted_us": hold.admitted_us,
             "charged_micros": charged,
         }
         if charged > hold.amount_micros:

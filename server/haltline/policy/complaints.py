@@ -57,6 +57,11 @@ def _sentence(detail: ErrorDetails, model: type[BaseModel], loc: Path) -> str:
         return "unknown key" + did_you_mean(str(loc[-1]), _keys(model, loc[:-1]))
     if kind == "value_error":
         return detail["msg"].removeprefix("Value error, ")
+    if kind in {"union_tag_invalid", "union_tag_not_found"}:
+        about = detail["ctx"]
+        known = [one.strip("' ") for one in about.get("expected_tags", "").split(",") if one]
+        near = did_you_mean(str(about.get("tag", "")), known) if known else ""
+        return f"{about['discriminator']} must name a known one{near}"
     said = detail["msg"]
     return _WORDED.get(kind, re.sub(r"^(Input|String|List|Dictionary) should ", "must ", said))
 

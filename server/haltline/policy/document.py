@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, model_validator
 
 from haltline.policy.caps import parse_count, parse_rate
+from haltline.policy.destination import check_destination
 from haltline.policy.durations import parse_duration
 from haltline.policy.hours import check_zone, hours_from_json
 from haltline.policy.model import Caps, Hours, Rate
@@ -20,6 +21,7 @@ from haltline.policy.paths import parse_path
 from haltline.policy.patterns import check_pattern
 from haltline.policy.price_entry import Amount, Price
 from haltline.policy.schemas import compile_schema
+from haltline.policy.watch_entry import WatchEntry
 
 __all__ = [
     "AutoSession",
@@ -80,6 +82,9 @@ RateText = Annotated[
 ]
 Duration = Annotated[float, BeforeValidator(parse_duration), _string(r"^[0-9]+[smhd]$", "30m")]
 Timeout = Annotated[float, BeforeValidator(_timeout), WithJsonSchema({"type": "number", "exclusiveMinimum": 0})]
+Destination = Annotated[
+    str, BeforeValidator(check_destination), _string(r"^(host|root)?\(?[^()]+\)?$", "args.recipient")
+]
 Pattern = Annotated[str, BeforeValidator(check_pattern), _string(r"^[A-Za-z0-9_./*-]+$", "payments__*")]
 Name = Annotated[str, BeforeValidator(_name), _string(r"^[a-z0-9][a-z0-9_-]{0,62}$", "staging")]
 KeyName = Annotated[str, BeforeValidator(_key_name), WithJsonSchema({"type": "string"})]
@@ -239,6 +244,9 @@ class ToolEntry(Closed):
         default=None, description="Whether a call that answers isError is charged. True by default."
     )
     timeout_s: Timeout | None = Field(default=None, description="How long a call may take.")
+    destination: Destination | None = Field(
+        default=None, description="Whom or what a call reaches: args.recipient, host(args.url), root(args.path)."
+    )
     redact: list[KeyName] = Field(default_factory=list, description="Argument and result keys never recorded.")
 
 
@@ -270,6 +278,9 @@ class PolicyFile(Closed):
     tiers: dict[Name, TierEntry] = Field(default_factory=dict)
     scopes: dict[Name, ScopeEntry] = Field(default_factory=dict)
     tools: dict[Pattern, ToolEntry] = Field(default_factory=dict)
+    rules: dict[Name, WatchEntry] = Field(
+        default_factory=dict, description="What alerts or halts an agent that behaves unlike itself."
+    )
     redact: list[KeyName] = Field(default_factory=list, description="Key names never recorded, whatever the tool.")
 
 

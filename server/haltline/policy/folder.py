@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Merged", "read_folder"]
 
-_MERGED = ("defaults", "tiers", "scopes", "tools")
+_MERGED = ("defaults", "tiers", "scopes", "tools", "rules")
 """Top-level keys whose entries may come from several files; any other stands in one file alone."""
 _OPEN_ENDED = {"value", "schema"}
 """Keys under which an empty value is a value: JSON null."""
@@ -191,4 +191,10 @@ def _unknown_names(merged: Merged) -> list[Problem]:
                 problems.append(
                     merged.problem(("tiers", tier, "scopes", index), f"there is no scope {scope!r}; {hint}")
                 )
+    for rule, watched in merged.content.rules.items():
+        for index, name in enumerate(watched.tiers or ()):
+            if name not in merged.content.tiers:
+                near = get_close_matches(name, merged.content.tiers, n=1)
+                hint = f"did you mean {near[0]}?" if near else "so this rule watches nobody"
+                problems.append(merged.problem(("rules", rule, "tiers", index), f"there is no tier {name!r}; {hint}"))
     return problems

@@ -23,6 +23,7 @@ from haltline.policy.rules import Asked
 from haltline.policy.schemas import InputSchemas
 from haltline.policy.terms import Terms, TermsTable, ToolDeclared, ToolDefaults
 from haltline.policy.tiers import Tier, compile_scope, compile_tier
+from haltline.policy.watch_entry import compile_watch
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from haltline.policy.folder import Merged
     from haltline.policy.grant import Grant
     from haltline.policy.model import Decision, Facts, Principal, ToolCall
+    from haltline.policy.watch import WatchRule
 
 __all__ = [
     "CapLimit",
@@ -65,15 +67,21 @@ class Policy:
         self.doubt_charges_after_s = content.defaults.doubt_charges_after or _DOUBT_CHARGES_AFTER_S
         declared = [key for entry in content.tools.values() for key in entry.redact]
         self.redact_keys = tuple(dict.fromkeys((*content.redact, *declared)))
+        audited = self.mode == "audit"
         self._terms = TermsTable(merged, defaults)
         self._rulebook = Rulebook(
             tiers={name: compile_tier(merged, name) for name in content.tiers},
             scopes={name: compile_scope(merged, name) for name in content.scopes},
             schemas=InputSchemas(),
             currency=self.currency,
-            audit=self.mode == "audit",
+            audit=audited,
         )
         self._grants: dict[tuple[object, ...], Grant] = {}
+        self._watch = [
+            (entry, compile_watch(name, merged.where("rules", name), entry, audit=audited, time_zone=self.time_zone))
+            for name, entry in content.rules.items()
+        ]
+        self._watched: dict[tuple[str, str], tuple[WatchRule, ...]] = {}
 
     @property
     def tier_names(self) -> tuple[str, ...]:
@@ -129,6 +137,20 @@ class Policy:
     def priced_alone(self, agent: str) -> bool:
         """Whether some tool has a price for this agent alone."""
         return agent in self._terms.agents
+
+    def watch(self, tier: str, agent: str) -> tuple[WatchRule, ...]:
+        """The rules over the ways of this agent, those for each call first."""
+        known = self._watched.get((tier, agent))
+        if known is None:
+            if len(self._watched) >= _MOST_REMEMBERED:
+                self._watched.clear()
+            mine = (
+                rule
+                for entry, rule in self._watch
+                if (entry.tiers is None or tier in entry.tiers) and (entry.agents is None or agent in entry.agents)
+            )
+            known = self._watched[tier, agent] = tuple(sorted(mine, key=lambda rule: not rule.counting))
+        return known
 
     def day_bounds(self, now_us: int) -> tuple[int, int]:
         """The calendar day in the policy's zone (R2): `start <= now_us < end`, in microseconds."""

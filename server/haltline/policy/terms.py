@@ -11,12 +11,13 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from haltline.errors import ConfigError, Problem
+from haltline.policy.destination import destination_of
 from haltline.policy.patterns import matcher, most_specific
 from haltline.policy.price_entry import parse_price
 from haltline.policy.prices import Price
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     from haltline.policy.document import ToolEntry
     from haltline.policy.folder import Merged
@@ -40,6 +41,8 @@ class ToolDeclared:
     """`"0.05"`, or a mapping as in policy files."""
     read_only: bool | None = None
     timeout_s: float | None = None
+    destination: str | None = None
+    """As in policy files: `args.recipient`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +64,8 @@ class Terms:
     read_only: bool
     charge_on_error: bool
     deadline_s: float
+    destination: Callable[[Mapping[str, Any]], str] | None = field(default=None, compare=False)
+    """Whom or what a call reaches, from its arguments; empty where they do not say."""
 
     @property
     def said(self) -> str:
@@ -112,7 +117,9 @@ class TermsTable:
         read_only = _first((*(entry.said.read_only for entry in entries), declared.read_only))
         charge_on_error = _first(entry.said.charge_on_error for entry in entries)
         timeout_s = _first(entry.said.timeout_s for entry in entries)
+        reaches = _first((*(entry.said.destination for entry in entries), declared.destination))
         return Terms(
+            destination=None if reaches is None else destination_of(reaches),
             price=price or self._declared_price(tool, declared) or default_price,
             read_only=default.read_only if read_only is None else read_only,
             charge_on_error=True if charge_on_error is None else charge_on_error,

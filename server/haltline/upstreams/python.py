@@ -155,7 +155,7 @@ def _tools(spec: UpstreamSpec) -> dict[str, PythonTool]:
 def _declared(tool: PythonTool) -> ToolDeclared:
     said = tool.declaration
     read_only = None if said.side_effects is None else not said.side_effects
-    return ToolDeclared(f"{Path(said.file).name}:{said.line}", said.price, read_only, said.timeout_s)
+    return ToolDeclared(f"{Path(said.file).name}:{said.line}", said.price, read_only, said.timeout_s, said.destination)
 
 
 async def _in_thread(work: Callable[[], dict[str, PythonTool]]) -> dict[str, PythonTool]:

@@ -1,0 +1,65 @@
+"""Whom or what a call reaches, as the tool's configuration names it: `args.recipient`, `host(args.url)`, `root(args.path)`. Pure."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from typing import Any
+from urllib.parse import urlsplit
+
+from haltline.policy.paths import find, parse_path
+
+__all__ = ["argument_of", "check_destination", "destination_of"]
+
+_WRITTEN = re.compile(r"(?:(host|root)\((.+)\)|(.+))", re.DOTALL)
+_LONGEST = 200
+
+
+def check_destination(text: object) -> str:
+    """Raises ValueError with a sentence."""
+    if isinstance(text, str):
+        destination_of(text)
+        return text
+    raise ValueError(f"{text!r:.80} is no destination; write the argument that names it, such as args.recipient")
+
+
+def argument_of(text: str) -> str:
+    """The argument that it is read from."""
+    return str(parse_path(_parts(text)[1])[0])
+
+
+def destination_of(text: str) -> Callable[[Mapping[str, Any]], str]:
+    """From a call's arguments to a name; several are joined, what is no text or number is left out."""
+    form, written = _parts(text)
+    path, shaped = parse_path(written), _FORMS[form]
+
+    def read(arguments: Mapping[str, Any]) -> str:
+        found = (shaped(str(one)) for one in find(arguments, path) if isinstance(one, (str, int)))
+        return ", ".join(dict.fromkeys(found))[:_LONGEST]
+
+    return read
+
+
+def _parts(text: str) -> tuple[str, str]:
+    found = _WRITTEN.fullmatch(text)
+    return ("", text) if found is None else (found[1] or "", found[2] or found[3])
+
+
+def _plain(value: str) -> str:
+    return _host(value) if "://" in value[:32] else value.strip()
+
+
+def _host(value: str) -> str:
+    try:
+        return (urlsplit(value if "//" in value else f"//{value}").hostname or value).rstrip(".")
+    except ValueError:
+        return value
+
+
+def _root(value: str) -> str:
+    """The first folder of a path: `/srv/data/x` is below `/srv`."""
+    first = next((part for part in value.split("/") if part), "")
+    return f"/{first}" if value.startswith("/") else first
+
+
+_FORMS: dict[str, Callable[[str], str]] = {"": _plain, "host": _host, "root": _root}

@@ -1,0 +1,271 @@
+"""The shape of a rule over an agent's ways in a policy file, one model per kind, and what it compiles to."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Annotated, Literal, Self
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, model_validator
+
+from haltline.policy import watch
+from haltline.policy.caps import parse_count
+from haltline.policy.durations import parse_duration
+from haltline.policy.hours import check_zone, hours_from_json, is_open
+from haltline.policy.patterns import any_of, check_pattern
+from haltline.policy.price_entry import Amount
+
+if TYPE_CHECKING:
+    from haltline.policy.model import Hours
+    from haltline.policy.watch import Common, WatchRule
+
+__all__ = ["WatchEntry", "compile_watch"]
+
+_SHARE = re.compile(r"([0-9]{1,5})(?:\.([0-9]))?( ?%|x)")
+_EXACT_S = 3600.0
+_MOST_TIMES = 128
+_HOUR_S = 3600.0
+
+
+def _share(text: object) -> int:
+    """`150%` or `3x`, in thousandths."""
+    found = _SHARE.fullmatch(text) if isinstance(text, str) else None
+    tenths = 0 if found is None else int(found[1]) * 10 + int(found[2] or 0)
+    if found is None or tenths == 0:
+        raise ValueError(f"{text!r} is no share; write it with its unit, such as 150% or 3x")
+    return tenths * (100 if found[3] == "x" else 1)
+
+
+def _window(text: object) -> float:
+    seconds = parse_duration(text)
+    if seconds > _EXACT_S:
+        raise ValueError(f"{text} is too long a window; one that is exact to the moment has an hour at most")
+    return seconds
+
+
+def _times(value: object) -> int:
+    times = parse_count(value)
+    if not 2 <= times <= _MOST_TIMES:
+        raise ValueError(f"{times} is out of range; a call repeats from 2 to {_MOST_TIMES} times")
+    return times
+
+
+def _destination(text: object) -> str:
+    if isinstance(text, str) and 0 < len(text) <= 200 and text.isprintable():
+        return text
+    raise ValueError(f"{text!r:.80} is no name; write one that may be used, with * for any run of characters")
+
+
+def _text(pattern: str, example: str) -> WithJsonSchema:
+    return WithJsonSchema({"type": "string", "pattern": pattern, "examples": [example]})
+
+
+_LENGTH = _text(r"^[0-9]+[smhd]$", "15m")
+Count = Annotated[int, BeforeValidator(parse_count), WithJsonSchema({"type": "integer", "minimum": 1})]
+Times = Annotated[int, BeforeValidator(_times), WithJsonSchema({"type": "integer", "minimum": 2, "maximum": 128})]
+Duration = Annotated[float, BeforeValidator(parse_duration), _LENGTH]
+Window = Annotated[float, BeforeValidator(_window), _LENGTH]
+Share = Annotated[int, BeforeValidator(_share), _text(r"^[0-9]+(\.[0-9])?( ?%|x)$", "150%")]
+Pattern = Annotated[str, BeforeValidator(check_pattern), WithJsonSchema({"type": "string"})]
+Named = Annotated[str, BeforeValidator(_destination), WithJsonSchema({"type": "string"})]
+Zone = Annotated[str, BeforeValidator(check_zone), WithJsonSchema({"type": "string"})]
+
+
+class Entry(BaseModel):
+    """What every rule says."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, populate_by_name=False)
+
+    description: str | None = None
+    do: Literal["alert", "halt"] = Field(default="alert", description="halt also alerts.")
+    severity: Literal["critical", "warning", "info"] | None = Field(
+        default=None, description="Of its alert; critical for halt and warning for alert where left out."
+    )
+    tiers: list[str] | None = Field(default=None, min_length=1, description="Only agents of these tiers.")
+    agents: list[Named] | None = Field(default=None, min_length=1, description="Only these agents, by handle.")
+    tools: list[Pattern] | None = Field(default=None, min_length=1, description="Only calls of these tools.")
+    quiet: Duration = Field(default=_HOUR_S, description="One episode is told once in so long.")
+    mode: Literal["enforce", "audit"] | None = Field(default=None, description="audit: recorded, never tells or halts.")
+    running: Literal["finish", "cancel"] = Field(default="finish", description="What a halt does to calls that run.")
+    learning: Literal["quiet", "alert"] = Field(
+        default="quiet", description="With too little history it never halts; alert: it tells."
+    )
+    learn_for: Duration = Field(default=7 * 86_400.0, description="An agent is learning for so long ...")
+    learn_calls: Count = Field(default=30, description="... and until it made so many calls.")
+
+    def rule(self, of: Common) -> WatchRule:
+        raise NotImplementedError
+
+
+class SingleChargeEntry(Entry):
+    kind: Literal["single_charge"]
+    over: Amount
+
+    def rule(self, of: Common) -> WatchRule:
+        return watch.SingleCharge(of, self.over)
+
+
+class VelocityEntry(Entry):
+    kind: Literal["velocity"]
+    over: Amount
+    window: Window = 900.0
+
+    def rule(self, of: Common) -> WatchRule:
+        return watch.Velocity(of, self.over, self.window)
+
+
+class AveragedEntry(Entry):
+    over: Share
+    days: Literal[7, 28] = 7
+    at_least: Amount = Field(description="Less money than this is never unusual.")
+    active_hours: Count = Field(default=12, description="Learning until so many hours of those days were active.")
+
+
+class HourOverAverageEntry(AveragedEntry):
+    kind: Literal["hour_over_average"]
+
+    def rule(self, of: Common) -> WatchRule:
+        return watch.HourOverAverage(of, self.over, self.days, self.at_least, self.active_hours)
+
+
+class SpendRateEntry(AveragedEntry):
+    kind: Literal["spend_rate"]
+    window: Window = _EXACT_S
+
+    def rule(self, of: Common) -> WatchRule:
+        return watch.SpendRate(of, self.over, self.window, self.days, self.at_least, self.active_hours)
+
+
+class DayOverDayEntry(Entry):
+    kind: Literal["day_over_day"]
+    over: Share
+    at_least: Amount = Field(description="Less money than this, today or the day before, is no history.")
+
+    def rule(self, of: Common) -> WatchRule:
+        return watch.DayOverDay(of, self.over, self.at_least)
+
+
+class CallsPerTaskEntry(Entry):
+    kind: Literal["calls_per_task"]
+    over: Count
+
+    def rule(self, of: Common) -> WatchRule:
+        return watch.CallsPerTask(of, self.over)
+
+
+class RepeatsEntry(Entry):
+    kind: Literal["repeats"]
+    times: Times
+    window: Duration = 600.0
+
+    def rule(self, of: Common) -> WatchRule:
+        return watch.Repeats(of, self.times, self.window)
+
+
+class FirstUseEntry(Entry):
+    kind: Literal["first_use"]
+    of_what: Literal["tool", "upstream", "destination"] = Field(alias="of")
+    declared: list[Named] | None = Field(
+        default=None, min_length=1, description="What may be used, with * for any run; counts from the first call on."
+    )
+
+    def rule(self, of: Common) -> WatchRule:
+        return watch.FirstUse(of, self.of_what, None if self.declared is None else _any_named(self.declared))
+
+
+class UsualHours(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+    days: str
+    start: str = Field(alias="from")
+    end: str = Field(alias="to")
+    time_zone: Zone | None = None
+
+    @model_validator(mode="after")
+    def _readable(self) -> Self:
+        self.hours("UTC")
+        return self
+
+    def hours(self, time_zone: str) -> Hours:
+        zone = self.time_zone or time_zone
+        return hours_from_json({"days": self.days, "from": self.start, "to": self.end, "time_zone": zone})
+
+
+class OffHoursEntry(Entry):
+    kind: Literal["off_hours"]
+    hours: UsualHours | None = Field(default=None, description="Left out: an hour of the week that was never used.")
+
+    def rule(self, of: Common) -> WatchRule:
+        if self.hours is None:
+            return watch.OffHours(of, None)
+        hours = self.hours.hours(of.time_zone)
+        return watch.OffHours(of, lambda now_us: is_open(hours, now_us))
+
+
+class FailureRateEntry(Entry):
+    kind: Literal["failure_rate"]
+    over: Share
+    window: Window = 900.0
+    at_least: Count = 10
+
+    def rule(self, of: Common) -> WatchRule:
+        return watch.FailureRate(of, self.over, self.window, self.at_least)
+
+
+class SilenceEntry(Entry):
+    kind: Literal["silence"]
+    for_: Duration = Field(alias="for")
+
+    def rule(self, of: Common) -> WatchRule:
+        return watch.Silence(of, self.for_)
+
+
+class ForecastEntry(Entry):
+    kind: Literal["forecast"]
+    within: Duration
+    window: Window = 900.0
+    at_least: Amount = Field(description="With less than this in the window nothing is foretold.")
+
+    def rule(self, of: Common) -> WatchRule:
+        return watch.Forecast(of, self.within, self.window, self.at_least)
+
+
+WatchEntry = Annotated[
+    SingleChargeEntry
+    | VelocityEntry
+    | HourOverAverageEntry
+    | SpendRateEntry
+    | DayOverDayEntry
+    | CallsPerTaskEntry
+    | RepeatsEntry
+    | FirstUseEntry
+    | OffHoursEntry
+    | FailureRateEntry
+    | SilenceEntry
+    | ForecastEntry,
+    Field(discriminator="kind"),
+]
+
+
+def compile_watch(name: str, where: str, entry: Entry, *, audit: bool, time_zone: str) -> WatchRule:
+    """`audit`: the mode of the policy, where the rule says none of its own (R29)."""
+    common = watch.Common(
+        name=name,
+        where=where,
+        do=entry.do,
+        severity=entry.severity or ("critical" if entry.do == "halt" else "warning"),
+        quiet_s=entry.quiet,
+        time_zone=time_zone,
+        audit=audit if entry.mode is None else entry.mode == "audit",
+        cancels=entry.running == "cancel",
+        tells_while_learning=entry.learning == "alert",
+        learn_s=entry.learn_for,
+        learn_calls=entry.learn_calls,
+        applies=any_of(("*",) if entry.tools is None else tuple(entry.tools)),
+    )
+    return entry.rule(common)
+
+
+def _any_named(names: list[str]) -> Callable[[str], bool]:
+    pattern = re.compile("|".join(".*".join(map(re.escape, name.split("*"))) for name in names))
+    return lambda name: pattern.fullmatch(name) is not None

@@ -1,0 +1,307 @@
+"""One agent's ways: windows, roll-ups and what was ever used, folded fact by fact in the order of the log (R8). Pure.
+
+Each fact costs the same however long the history is. Money counts by the time of admission, through hold and settlement
+(R1); a late settlement corrects the buckets of its admission. Knows no rule, no table and no clock.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from haltline.policy.hours import local_time
+from haltline.policy.watch import Average
+
+if TYPE_CHECKING:
+    from haltline.signals.facts import Fact
+
+__all__ = ["HOUR_US", "WINDOW_US", "AgentSignals", "hour_of_week"]
+
+MINUTE_US = 60_000_000
+HOUR_US = 60 * MINUTE_US
+QUARTER_US = 15 * MINUTE_US
+WINDOW_US = HOUR_US
+"""The longest window that is exact to the microsecond; longer ones are sums of whole hours."""
+HOURS_KEPT = 28 * 24
+QUARTERS_KEPT = 3 * 96
+"""Enough for today and the day before in any zone: every offset is a multiple of a quarter of an hour."""
+MOST_EXACT = 4096
+"""Beyond so many in the exact window, what comes within the same second is kept as one."""
+MOST_ENDED = 2048
+MOST_NAMES = 2000
+MOST_SESSIONS = 256
+MOST_SAME = 64
+MOST_TIMES = 128
+MOST_FIRED = 256
+MOST_DAYS = 4
+
+
+@dataclass(slots=True)
+class _Window:
+    """The sums of one rolling window over the exact entries, so that asking costs the same however many there are."""
+
+    entries: deque[list[int]]
+    money: int = 0
+    calls: int = 0
+
+    def add(self, entry: list[int]) -> None:
+        self.entries.append(entry)
+        self.money += entry[1]
+        self.calls += entry[2]
+
+    def roll(self, since_us: int) -> None:
+        while self.entries and self.entries[0][0] <= since_us:
+            gone = self.entries.popleft()
+            self.money -= gone[1]
+            self.calls -= gone[2]
+
+    def change(self, entry: list[int], money: int, calls: int) -> None:
+        if self.entries and entry[0] >= self.entries[0][0]:
+            self.money += money
+            self.calls += calls
+
+
+@dataclass(slots=True)
+class AgentSignals:
+    """All that is remembered of one agent, bounded. Times are microseconds, hours and quarters count from the epoch."""
+
+    seq: int = 0
+    first_us: int = 0
+    last_us: int = 0
+    calls: int = 0
+    refused: int = 0
+    hours: dict[int, list[int]] = field(default_factory=dict)
+    """By hour of admission: [calls, money, ended, failed]."""
+    quarters: dict[int, int] = field(default_factory=dict)
+    """Money by quarter of an hour of admission."""
+    exact: deque[list[int]] = field(default_factory=deque)
+    """[admitted, money, calls] of the last hour, in the order of admission."""
+    ended_in: deque[list[int]] = field(default_factory=lambda: deque(maxlen=MOST_ENDED))
+    """[at, 1 if it failed] of the last hour."""
+    week: list[int] = field(default_factory=lambda: [0] * 168)
+    """Calls by hour of the week in the policy's zone, from Monday 00:00."""
+    tools: dict[str, int] = field(default_factory=dict)
+    upstreams: dict[str, int] = field(default_factory=dict)
+    destinations: dict[str, int] = field(default_factory=dict)
+    """How often each was used, the one used longest ago first."""
+    sessions: dict[str, int] = field(default_factory=dict)
+    """Calls by session."""
+    same: dict[str, list[int]] = field(default_factory=dict)
+    """When each of the latest different calls was made."""
+    fired: dict[str, int] = field(default_factory=dict)
+    """When each rule and cause fired last: `rule|cause`."""
+    _average: dict[int, tuple[int, Average]] = field(default_factory=dict)
+    _days: dict[tuple[int, int], int] = field(default_factory=dict)
+    _windows: dict[float, _Window] = field(default_factory=dict)
+
+    def fold(self, fact: Fact, time_zone: str) -> None:
+        self.seq = fact.seq
+        if fact.kind == "call.allowed":
+            self._admitted(fact, time_zone)
+        elif fact.kind == "call.denied":
+            self.refused += 1
+        elif fact.kind == "rule.fired":
+            _touch(self.fired, f"{fact.rule}|{fact.cause}", fact.at_us, MOST_FIRED)
+        elif fact.kind.endswith(".resumed"):
+            self._resumed()
+        else:
+            self._ended(fact)
+
+    # what a fact changes
+
+    def _admitted(self, fact: Fact, time_zone: str) -> None:
+        now_us = fact.at_us
+        self.first_us = self.first_us or now_us
+        self.last_us = now_us
+        counted = 1 if fact.same else 0
+        self._money(now_us, fact.amount)
+        self._exactly(now_us, fact.amount, counted)
+        if not counted:
+            return
+        self.calls += 1
+        self._hour(now_us)[0] += 1
+        self.week[hour_of_week(now_us, time_zone)] += 1
+        for known, name in (
+            (self.tools, fact.tool),
+            (self.upstreams, fact.upstream),
+            (self.destinations, fact.destination),
+        ):
+            if name:
+                _touch(known, name, known.get(name, 0) + 1, MOST_NAMES)
+        _touch(self.sessions, fact.session, self.sessions.get(fact.session, 0) + 1, MOST_SESSIONS)
+        times = self.same.get(fact.same, [])
+        times.append(now_us)
+        del times[:-MOST_TIMES]
+        _touch(self.same, fact.same, times, MOST_SAME)
+
+    def _ended(self, fact: Fact) -> None:
+        """An end replaces what was held by what it costs; a call in doubt goes on counting in full."""
+        change = fact.charged - fact.amount
+        if change:
+            self._money(fact.admitted_us, change)
+            entry = self._exact_at(fact.admitted_us)
+            if entry is not None:
+                self._correct(entry, change, 0)
+        if fact.kind == "call.resolved":
+            return
+        hour = self._hour(fact.admitted_us)
+        hour[2] += 1
+        hour[3] += fact.failed
+        while self.ended_in and self.ended_in[0][0] <= fact.at_us - WINDOW_US:
+            self.ended_in.popleft()
+        self.ended_in.append([fact.at_us, int(fact.failed)])
+
+    def _resumed(self) -> None:
+        """A person looked: what repeats and how fast money goes counts anew, and what they resumed it for is new no more."""
+        self.exact.clear()
+        self._windows.clear()
+        self.same.clear()
+        self.ended_in.clear()
+        for key in self.fired:
+            what, _, name = key.partition("|")[2].partition(" ")
+            known = self._known(what)
+            if known is not None and name not in known:
+                _touch(known, name, 1, MOST_NAMES)
+        self.fired = {key: at_us for key, at_us in self.fired.items() if not key.endswith("|")}
+
+    def _known(self, what: str) -> dict[str, int] | None:
+        return {"tool": self.tools, "upstream": self.upstreams, "destination": self.destinations}.get(what)
+
+    def _money(self, at_us: int, change: int) -> None:
+        hour = self._hour(at_us)
+        hour[1] += change
+        if self._average and at_us // HOUR_US < self.last_us // HOUR_US:
+            self._average.clear()
+        quarter = at_us // QUARTER_US
+        if quarter > self.last_us // QUARTER_US - QUARTERS_KEPT:
+            self.quarters[quarter] = self.quarters.get(quarter, 0) + change
+            _trim(self.quarters, QUARTERS_KEPT)
+            for day in self._days:
+                if day[0] <= at_us < day[1]:
+                    self._days[day] += change
+
+    def _hour(self, at_us: int) -> list[int]:
+        number = at_us // HOUR_US
+        found = self.hours.get(number)
+        if found is None:
+            if number <= self.last_us // HOUR_US - HOURS_KEPT:
+                return [0, 0, 0, 0]  # older than any baseline
+            found = self.hours[number] = [0, 0, 0, 0]
+            _trim(self.hours, HOURS_KEPT)
+        return found
+
+    def _exactly(self, now_us: int, amount: int, counted: int) -> None:
+        entries = self.exact
+        while entries and entries[0][0] <= now_us - WINDOW_US:
+            entries.popleft()
+        if len(entries) >= MOST_EXACT and now_us - entries[-1][0] < 1_000_000:
+            self._correct(entries[-1], amount, counted)
+            return
+        entry = [now_us, amount, counted]
+        entries.append(entry)
+        for window in self._windows.values():
+            window.add(entry)
+
+    def _correct(self, entry: list[int], money: int, calls: int) -> None:
+        entry[1] += money
+        entry[2] += calls
+        for window in self._windows.values():
+            window.change(entry, money, calls)
+
+    def _exact_at(self, admitted_us: int) -> list[int] | None:
+        """The entry of an admission, found from the newest: most calls end soon."""
+        found = None
+        for entry in reversed(self.exact):
+            if entry[0] <= admitted_us:
+                found = entry
+                break
+        return found if found is not None and admitted_us - found[0] < 1_000_000 else None
+
+    # what rules ask (policy.watch.History)
+
+    def spent(self, window_s: float, now_us: int) -> int:
+        return self._window(window_s, now_us).money
+
+    def calls_in(self, window_s: float, now_us: int) -> int:
+        return self._window(window_s, now_us).calls
+
+    def _window(self, window_s: float, now_us: int) -> _Window:
+        found = self._windows.get(window_s)
+        if found is None:
+            found = self._windows[window_s] = _Window(deque())
+            for entry in self.exact:
+                found.add(entry)
+        found.roll(now_us - int(window_s * 1_000_000))
+        return found
+
+    def average(self, days: int, now_us: int) -> Average:
+        """Money in an active hour of the last `days` days, the hour that runs and the one before left out."""
+        this = now_us // HOUR_US
+        known = self._average.get(days)
+        if known is None or known[0] != this:
+            active = [
+                one[1] for number, one in self.hours.items() if this - days * 24 <= number < this - 1 and one[1] > 0
+            ]
+            known = self._average[days] = (this, Average(sum(active) // max(len(active), 1), len(active)))
+        return known[1]
+
+    def day_spent(self, start_us: int, end_us: int) -> int:
+        known = self._days.get((start_us, end_us))
+        if known is None:
+            if len(self._days) >= MOST_DAYS:
+                self._days.clear()
+            first, last = start_us // QUARTER_US, end_us // QUARTER_US
+            known = sum(money for quarter, money in self.quarters.items() if first <= quarter < last)
+            self._days[start_us, end_us] = known
+        return known
+
+    def ended(self, window_s: float, now_us: int) -> tuple[int, int]:
+        """How many calls ended in a window of an hour at most, and how many of them failed."""
+        since_us = now_us - int(window_s * 1_000_000)
+        found = [failed for at_us, failed in self.ended_in if at_us > since_us]
+        return len(found), sum(found)
+
+    def repeats(self, same: str, window_s: float, now_us: int) -> int:
+        since_us = now_us - int(window_s * 1_000_000)
+        return sum(at_us > since_us for at_us in self.same.get(same, ()))
+
+    def session_calls(self, session: str) -> int:
+        return self.sessions.get(session, 0)
+
+    def used(self, what: str, name: str) -> int:
+        return (self._known(what) or {}).get(name, 0)
+
+    def fired_us(self, rule: str, cause: str) -> int | None:
+        return self.fired.get(f"{rule}|{cause}")
+
+    # stored form
+
+    def stored(self) -> dict[str, Any]:
+        kept = {name: getattr(self, name) for name in self.__dataclass_fields__ if not name.startswith("_")}
+        return {name: list(value) if isinstance(value, deque) else value for name, value in kept.items()}
+
+    @staticmethod
+    def loaded(stored: dict[str, Any]) -> AgentSignals:
+        numbers = {name: {int(key): value for key, value in stored[name].items()} for name in ("hours", "quarters")}
+        queues = {"exact": deque(stored["exact"]), "ended_in": deque(stored["ended_in"], maxlen=MOST_ENDED)}
+        return AgentSignals(**{**stored, **numbers, **queues})
+
+
+def hour_of_week(now_us: int, time_zone: str) -> int:
+    here = local_time(now_us, time_zone)
+    return here.weekday() * 24 + here.hour
+
+
+def _touch(known: dict[str, Any], name: str, value: Any, most: int) -> None:
+    """Set it as the latest, and let go of the one touched longest ago where there are too many."""
+    known.pop(name, None)
+    known[name] = value
+    if len(known) > most:
+        del known[next(iter(known))]
+
+
+def _trim(buckets: dict[int, Any], most: int) -> None:
+    """Buckets are made in the order of time but for late corrections, so the first is about the oldest."""
+    if len(buckets) > most:
+        del buckets[min(buckets)]

@@ -1,0 +1,106 @@
+"""Rules over an agent's ways in whole calls: what halts stops the very call, what alerts lets it go, restarts forget nothing."""
+
+from __future__ import annotations
+
+import pytest
+
+from haltline.signals.state import AgentSignals
+from haltline.signals.table import folded
+from support.world import POLICY, World, world
+
+RULES = """
+rules:
+  fast: {kind: velocity, over: "0.10", window: 15m, do: halt, tiers: [roomy]}
+  twice: {kind: repeats, times: 3, do: alert, tiers: [experimental]}
+  payees: {kind: first_use, of: destination, declared: [acme], do: halt, running: cancel, tiers: [experimental]}
+"""
+CHARGES = '  payments__charge: {price: "0.05"}'
+RULED = POLICY.replace(CHARGES, '  payments__charge: {price: "0.05", destination: args.recipient}') + RULES
+
+
+async def live_and_recomputed(there: World, agent_id: str) -> tuple[dict, dict]:
+    rows = await there.parts.reader.rows("SELECT body FROM events WHERE agent_id = ? ORDER BY seq", (agent_id,))
+    live = await there.run(lambda tx: there.parts.signals.agent(tx, agent_id).stored())
+    recomputed = folded([row["body"] for row in rows], AgentSignals(), "UTC").stored()
+    return {**live, "seq": 0}, {**recomputed, "seq": 0}
+
+
+@pytest.mark.promise("R27", "R18")
+async def test_a_counting_rule_halts_at_the_very_call_that_crosses_its_line(tmp_path):
+    async with world(tmp_path, policy=RULED) as there:
+        agent = await there.agent(tier="roomy")
+        _, token = await there.session(agent)
+        for _ in range(2):
+            assert "result" in await there.call(token)
+        answer = await there.call(token)
+        assert answer["result"]["isError"]
+        assert answer["result"]["content"][0]["text"].startswith("Halted [rule.fast]: 0.10 USD in 15 min: 0.15")
+        assert [state for _, state, _, _ in await there.holds()] == ["settled", "settled"]
+        fired = await there.events("rule.fired")
+        assert [(one["rule"], one["does"], one["facts"]) for one in fired] == [
+            ("fast", "halt", {"limit": 100_000, "observed": 150_000})
+        ]
+        (halt,) = await there.halts()
+        assert (halt.scope, halt.by) == ("agent", "rule fast")
+        (alert,) = await there.parts.reader.rows("SELECT kind FROM alerts")
+        assert alert["kind"] == "agent.halted"
+
+
+async def test_an_alerting_rule_lets_the_call_go_and_tells_once(tmp_path):
+    async with world(tmp_path, policy=RULED) as there:
+        agent = await there.agent()
+        _, token = await there.session(agent)
+        for _ in range(5):
+            assert "result" in await there.call(token, arguments={"recipient": "acme"})
+        assert [one["rule"] for one in await there.events("rule.fired")] == ["twice"]
+        assert len(await there.parts.reader.rows("SELECT id FROM alerts")) == 1
+        assert await there.halts() == []
+
+
+async def test_a_destination_that_is_not_declared_is_never_reached(tmp_path):
+    async with world(tmp_path, policy=RULED) as there:
+        agent = await there.agent()
+        _, token = await there.session(agent)
+        await there.call(token, arguments={"recipient": "acme"})
+        await there.call(token, arguments={"recipient": "mallory"})
+        assert len(await there.holds()) == 1
+        (fired,) = await there.events("rule.fired")
+        assert fired["cause"] == "destination mallory"
+
+
+@pytest.mark.promise("R8", "P12")
+async def test_signals_are_the_same_folded_live_recomputed_and_after_a_restart(tmp_path):
+    async with world(tmp_path, policy=RULED) as there:
+        agent = await there.agent()
+        _, token = await there.session(agent)
+        for recipient in ("acme", "acme", "mallory"):
+            await there.call(token, arguments={"recipient": recipient})
+        await there.run(there.parts.signals.save)
+        live, recomputed = await live_and_recomputed(there, agent.id)
+        assert live == recomputed
+        assert live["destinations"] == {"acme": 2}
+        await there.call(token, arguments={"recipient": "acme"})
+    async with world(tmp_path, policy=RULED) as again:
+        live, recomputed = await live_and_recomputed(again, agent.id)
+        assert live == recomputed
+        assert live["refused"] == 2
+
+
+async def test_a_unit_that_fails_leaves_no_trace_in_what_is_remembered(tmp_path):
+    async with world(tmp_path, policy=RULED) as there:
+        agent = await there.agent()
+        _, token = await there.session(agent)
+        await there.call(token, arguments={"recipient": "acme"})
+
+        def broken(tx):
+            from haltline.audit import Event, Kind
+
+            body = {"amount_micros": 1, "same": "x"}
+            there.parts.audit.append(tx, Event(Kind.CALL_ALLOWED, "t", agent_id=agent.id, tool="lost", body=body))
+            raise ValueError("lost")
+
+        with pytest.raises(ValueError, match="lost"):
+            await there.run(broken)
+        live, recomputed = await live_and_recomputed(there, agent.id)
+        assert live == recomputed
+        assert "lost" not in live["tools"]

@@ -1,0 +1,239 @@
+"""Every rule at its threshold and just before it, with a set clock; once per episode; quiet while learning."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from pydantic import TypeAdapter
+
+from haltline.calls.watching import asked
+from haltline.policy.hours import day_bounds
+from haltline.policy.watch import Moment, WatchRule
+from haltline.policy.watch_entry import WatchEntry, compile_watch
+from haltline.signals.facts import Fact
+from haltline.signals.state import AgentSignals
+
+S, HOUR_US, DAY_US = 1_000_000, 3_600_000_000, 86_400_000_000
+MONDAY_US = 20_003 * DAY_US
+"""Monday 2024-10-07, 00:00 UTC."""
+ENTRY: TypeAdapter[Any] = TypeAdapter(WatchEntry)
+
+
+def rule(kind: str, **said: Any) -> WatchRule:
+    return compile_watch(
+        "r", "rules.yaml:1", ENTRY.validate_python({"kind": kind, **said}), audit=False, time_zone="UTC"
+    )
+
+
+class Story:
+    """One agent's facts, told in order."""
+
+    def __init__(self) -> None:
+        self.state = AgentSignals()
+        self.seq = 0
+
+    def tell(self, at_us: int, kind: str, **body: Any) -> None:
+        self.seq += 1
+        named = {"session": body.pop("session", "ses_1"), "tool": body.pop("tool", "pay__charge"), "upstream": "pay"}
+        self.state.fold(Fact.of(self.seq, at_us, kind, named, body), "UTC")
+
+    def call(self, at_us: int, amount: int = 0, *, end: str = "call.succeeded", same: str = "x", **more: Any) -> None:
+        self.tell(at_us, "call.allowed", amount_micros=amount, same=same, **more)
+        self.tell(at_us, end, amount_micros=amount, charged_micros=amount, duration_us=0)
+
+    def now(self, at_us: int, **call: Any) -> Moment:
+        about = {"tool": "pay__charge", "upstream": "pay", "session": "ses_1", "same": "y", **call}
+        return Moment(self.state, at_us, "USD", "UTC", lambda now_us: day_bounds(now_us, "UTC"), **about)
+
+    def fires(self, one: WatchRule, at_us: int, **call: Any) -> bool:
+        return asked(one, self.now(at_us, **call)) is not None
+
+
+def test_a_single_charge_fires_above_its_amount_and_not_at_it():
+    story, one = Story(), rule("single_charge", over="1.00")
+    assert not story.fires(one, MONDAY_US, amount=1_000_000)
+    assert story.fires(one, MONDAY_US, amount=1_000_001)
+
+
+def test_velocity_counts_this_call_and_every_window_of_its_length():
+    story, one = Story(), rule("velocity", over="1.00", window="15m")
+    story.call(MONDAY_US, 900_000)
+    assert not story.fires(one, MONDAY_US + 899 * S, amount=100_000)
+    assert story.fires(one, MONDAY_US + 899 * S, amount=100_001)
+    assert not story.fires(one, MONDAY_US + 900 * S, amount=1_000_000)  # the window has left it behind
+
+
+def test_a_late_settlement_corrects_the_window_of_its_admission():
+    story, one = Story(), rule("velocity", over="1.00", window="15m")
+    story.tell(MONDAY_US, "call.allowed", amount_micros=900_000, same="x")
+    assert story.fires(one, MONDAY_US + S, amount=200_000)
+    story.tell(MONDAY_US + 2 * S, "call.succeeded", amount_micros=900_000, charged_micros=100_000, duration_us=2 * S)
+    assert not story.fires(one, MONDAY_US + 3 * S, amount=900_000)
+    assert story.fires(one, MONDAY_US + 3 * S, amount=900_001)
+
+
+def busy_days(story: Story, days: int, amount: int, *, hours: range = range(9, 17), start_us: int = MONDAY_US) -> int:
+    for day in range(days):
+        for hour in hours:
+            story.call(start_us + day * DAY_US + hour * HOUR_US, amount, same=f"{day} {hour}")
+    return start_us + days * DAY_US
+
+
+def test_an_hour_is_measured_against_the_active_hours_of_a_week():
+    one = rule("hour_over_average", over="3x", at_least="0.10")
+    story = Story()
+    end_us = busy_days(story, 5, 100_000) + 9 * HOUR_US
+    assert not story.fires(one, end_us, amount=300_000)
+    assert story.fires(one, end_us, amount=300_001)
+
+
+def test_with_few_active_hours_an_hour_is_not_measured():
+    one = rule("hour_over_average", over="3x", at_least="0.10", active_hours=12)
+    tells = rule("hour_over_average", over="3x", at_least="0.10", active_hours=12, learning="alert", do="halt")
+    story = Story()
+    end_us = busy_days(story, 1, 100_000) + 9 * HOUR_US
+    assert not story.fires(one, end_us, amount=5_000_000)
+    found = asked(tells, story.now(end_us, amount=5_000_000))
+    assert found is not None
+    assert not found.halts
+
+
+def test_the_rate_of_a_window_is_measured_against_the_week():
+    one = rule("spend_rate", over="2x", at_least="0.10", window="30m")
+    story = Story()
+    end_us = busy_days(story, 5, 100_000) + 9 * HOUR_US
+    story.call(end_us, 100_000)
+    assert not story.fires(one, end_us + S)
+    story.call(end_us + S, 1)
+    assert story.fires(one, end_us + 2 * S)
+
+
+def test_a_day_is_measured_against_the_day_before():
+    one = rule("day_over_day", over="150%", at_least="0.50")
+    story = Story()
+    end_us = busy_days(story, 1, 100_000)
+    assert not story.fires(one, end_us, amount=1_200_000)
+    assert story.fires(one, end_us, amount=1_200_001)
+    assert not story.fires(one, end_us + DAY_US, amount=9_000_000)  # the day before that was idle
+
+
+def test_calls_of_a_task_fire_at_the_one_too_many_and_only_there():
+    one, story = rule("calls_per_task", over=3, do="halt"), Story()
+    for number in range(2):
+        story.call(MONDAY_US + number)
+    assert not story.fires(one, MONDAY_US + S)
+    story.call(MONDAY_US + S)
+    assert story.fires(one, MONDAY_US + 2 * S)
+    assert not story.fires(one, MONDAY_US + 2 * S, session="ses_2")
+
+
+def test_the_same_call_fires_at_its_nth_time_within_the_window():
+    one, story = rule("repeats", times=3, window="10m"), Story()
+    story.call(MONDAY_US, same="a")
+    story.call(MONDAY_US + S, same="a")
+    assert not story.fires(one, MONDAY_US + 2 * S, same="b")
+    assert story.fires(one, MONDAY_US + 599 * S, same="a")
+    assert not story.fires(one, MONDAY_US + 600 * S, same="a")
+
+
+def test_failures_fire_above_their_share_with_at_least_so_many_calls():
+    one, story = rule("failure_rate", over="10%", window="15m", at_least=10), Story()
+    story.call(MONDAY_US, end="call.failed")
+    for number in range(8):
+        story.call(MONDAY_US + number)
+    assert not story.fires(one, MONDAY_US + S)
+    story.call(MONDAY_US + 9)
+    assert not story.fires(one, MONDAY_US + S)  # one of ten is ten per cent
+    story.call(MONDAY_US + 10, end="call.in_doubt")
+    assert story.fires(one, MONDAY_US + S)
+
+
+def test_what_policy_refused_is_no_failure():
+    one, story = rule("failure_rate", over="10%", at_least=1), Story()
+    for number in range(20):
+        story.tell(MONDAY_US + number, "call.denied")
+    story.call(MONDAY_US + 30)
+    assert not story.fires(one, MONDAY_US + S)
+
+
+@pytest.mark.parametrize("what", ["tool", "upstream", "destination"])
+def test_a_first_use_fires_after_learning_and_never_for_what_was_used(what):
+    one, story = rule("first_use", of=what, learn_for="7d", learn_calls=5), Story()
+    for day in range(5):
+        story.call(MONDAY_US + day * DAY_US, destination="acme")
+    assert not story.fires(one, MONDAY_US + 7 * DAY_US - 1, **{what: "new"})
+    assert story.fires(one, MONDAY_US + 7 * DAY_US, **{what: "new"})
+    old = {"tool": "pay__charge", "upstream": "pay", "destination": "acme"}
+    assert not story.fires(one, MONDAY_US + 7 * DAY_US, **{what: old[what]})
+
+
+def test_declared_destinations_count_from_the_first_call():
+    one, story = rule("first_use", of="destination", declared=["acme", "*.example.org"]), Story()
+    assert not story.fires(one, MONDAY_US, destination="a.example.org")
+    assert story.fires(one, MONDAY_US, destination="a.example.org.evil.net")
+
+
+def test_off_hours_fire_in_an_hour_that_no_day_of_its_sort_has_used():
+    one, story = rule("off_hours", learn_for="5d", learn_calls=5), Story()
+    end_us = busy_days(story, 5, 0)
+    assert not story.fires(one, end_us + 2 * DAY_US + 17 * HOUR_US)  # beside a usual hour, on a Monday
+    assert story.fires(one, end_us + 2 * DAY_US + 18 * HOUR_US)
+    assert story.fires(one, end_us + 9 * HOUR_US)  # a Saturday
+
+
+def test_declared_hours_count_from_the_first_call_to_the_microsecond():
+    one, story = rule("off_hours", hours={"days": "mon-fri", "from": "08:00", "to": "18:00"}), Story()
+    assert story.fires(one, MONDAY_US + 8 * HOUR_US - 1)
+    assert not story.fires(one, MONDAY_US + 8 * HOUR_US)
+    assert not story.fires(one, MONDAY_US + 18 * HOUR_US - 1)
+    assert story.fires(one, MONDAY_US + 18 * HOUR_US)
+
+
+def test_silence_fires_at_its_length_and_not_a_microsecond_before():
+    one, story = rule("silence", **{"for": "5m"}), Story()
+    assert not story.fires(one, MONDAY_US, silent=(("call_1", "pay__charge", 300 * S - 1),))
+    assert story.fires(one, MONDAY_US, silent=(("call_1", "pay__charge", 300 * S),))
+
+
+def test_a_forecast_fires_when_the_rate_reaches_the_cap_in_time():
+    one, story = rule("forecast", within="30m", window="15m", at_least="0.10"), Story()
+    story.call(MONDAY_US, 1_000_000)
+    assert not story.fires(one, MONDAY_US + S, caps=(("day", 5_000_000, 2_999_999),))
+    assert story.fires(one, MONDAY_US + S, caps=(("day", 5_000_000, 3_000_000),))
+
+
+def test_an_episode_is_told_once_in_its_quiet_period():
+    one, story = rule("velocity", over="1.00", quiet="1h"), Story()
+    assert story.fires(one, MONDAY_US, amount=2_000_000)
+    story.tell(MONDAY_US, "rule.fired", rule="r", cause="")
+    assert not story.fires(one, MONDAY_US + HOUR_US - 1, amount=2_000_000)
+    assert story.fires(one, MONDAY_US + HOUR_US, amount=2_000_000)
+
+
+def test_after_a_resume_speed_counts_anew_and_what_it_was_for_is_new_no_more():
+    fast, new, story = (
+        rule("velocity", over="1.00"),
+        rule("first_use", of="tool", learn_for="1s", learn_calls=1),
+        Story(),
+    )
+    story.call(MONDAY_US, 900_000)
+    story.tell(MONDAY_US + S, "rule.fired", rule="r", cause="tool pay__refund")
+    story.tell(MONDAY_US + 2 * S, "agent.resumed")
+    assert not story.fires(fast, MONDAY_US + 3 * S, amount=1_000_000)
+    assert not story.fires(new, MONDAY_US + DAY_US, tool="pay__refund")
+
+
+def test_a_rule_that_breaks_fires_and_one_that_halts_does_so():
+    one, story = rule("velocity", over="1.00", do="halt"), Story()
+    story.state.exact = None  # type: ignore[assignment]  # what no history is
+    found = asked(one, story.now(MONDAY_US, amount=1))
+    assert found is not None
+    assert found.halts
+
+
+def test_in_audit_mode_a_rule_neither_halts_nor_tells():
+    one = rule("velocity", over="1.00", do="halt", mode="audit")
+    found = asked(one, Story().now(MONDAY_US, amount=2_000_000))
+    assert found is not None
+    assert (found.halts, found.tells) == (False, False)
