@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
     from haltline_client import alert_results as a
     from haltline_client import results as r
+    from haltline_client.drill_results import Drilled
     from haltline_client.status_results import Status
     from haltline_client.wire import Wire
 
@@ -66,6 +67,10 @@ class ControlClient:
     def status(self) -> Status:
         """Readiness, halts, agents, calls in doubt, alerts, upstreams and store, as of now."""
         return cast("Status", self.call("status"))
+
+    def run_drill(self, *, agent: str | None = None, halt: bool = False) -> Drilled:
+        """Prove the stop path; give the client 100 s. `halt` also resumes and takes a person's credential."""
+        return cast("Drilled", self.call("run_drill", agent=agent, halt=halt or None))
 
     # Agents and sessions.
 

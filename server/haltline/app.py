@@ -28,6 +28,8 @@ from haltline.clock import Clock
 from haltline.clockwatch import ClockWatch
 from haltline.control import Control
 from haltline.control_mcp import ControlFace
+from haltline.drill.drill import Endpoint as DrillEndpoint
+from haltline.drill.runs import Drills
 from haltline.errors import HaltlineError, StoreUnavailable
 from haltline.gateway.face import Gateway
 from haltline.halts import Halts
@@ -48,6 +50,7 @@ from haltline.store.folder import DataFolder, write_private
 from haltline.store.reader import Reader
 from haltline.store.writer import Writer
 from haltline.upstreams.catalog import Catalog
+from haltline.upstreams.drill import DrillUpstream
 from haltline.upstreams.open import open_all, tool_defaults
 from haltline.wire.endpoint import Endpoint
 from haltline.wire.guard import Guard
@@ -85,8 +88,11 @@ class Started:
     problem: str | None
 
 
-async def serve(settings: Settings, *, on_ready: Callable[[Started], None]) -> None:
-    """Run a broker until SIGTERM or SIGINT, then drain. Raises HaltlineError when it cannot start."""
+async def serve(settings: Settings, *, on_ready: Callable[[Started], None], calls: RunningCalls | None = None) -> None:
+    """Run a broker until SIGTERM or SIGINT, then drain. Raises HaltlineError when it cannot start.
+
+    `calls`: another index of what runs, for a build whose stops do not work, which drills must find out.
+    """
     async with AsyncExitStack() as stack:
         # Before anything else, so that a signal during the start ends it as it would end a running broker.
         told = stack.enter_context(anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP))
@@ -95,7 +101,7 @@ async def serve(settings: Settings, *, on_ready: Callable[[Started], None]) -> N
         sockets = {key: bind(listener, key) for key, listener in _listeners(settings).items()}
         for bound in sockets.values():
             stack.callback(bound.close)
-        app = await App.open(settings, folder, stack)
+        app = await App.open(settings, folder, stack, RunningCalls() if calls is None else calls)
         await app.run(sockets, told, on_ready)
 
 
@@ -107,7 +113,13 @@ class App:
     """The parts of one running broker."""
 
     def __init__(
-        self, settings: Settings, folder: DataFolder, parts: Parts, checkpoints: Checkpoints, pepper: bytes
+        self,
+        settings: Settings,
+        folder: DataFolder,
+        parts: Parts,
+        checkpoints: Checkpoints,
+        pepper: bytes,
+        drilled: DrillUpstream,
     ) -> None:
         self._settings = settings
         self._folder = folder
@@ -123,12 +135,19 @@ class App:
         self._gateway = Gateway(parts, self._broker, doorman, self._attempts, __version__)
         parts.catalog.on_change(self._gateway.forget_lists)
         parts.pins.on_change(self._gateway.forget_lists)
-        control = Control(parts, self._health, version=__version__, reload_policy=self.reload_policy)
+        self._drills = Drills(parts, self._health, drilled)
+        control = Control(
+            parts,
+            self._health,
+            version=__version__,
+            reload_policy=self.reload_policy,
+            run_drill=self._drills.run,
+        )
         self._control_face = ControlFace(control, self._attempts, __version__)
         self._session_key = hmac.digest(pepper, b"mcp-session-ids", "sha256")
 
     @staticmethod
-    async def open(settings: Settings, folder: DataFolder, stack: AsyncExitStack) -> App:
+    async def open(settings: Settings, folder: DataFolder, stack: AsyncExitStack, calls: RunningCalls) -> App:
         """Open the store and build every part. What was opened is closed by `stack`, in reverse."""
         fresh = not folder.database.exists()
         pepper = folder.key("pepper", may_create=fresh)
@@ -173,7 +192,7 @@ class App:
             audit=audit,
             outbox=outbox,
             catalog=catalog,
-            calls=RunningCalls(),
+            calls=calls,
             rounds=Rounds(hmac.digest(pepper, b"rounds", "sha256")),
             replays=Replays(hmac.digest(pepper, b"replays", "sha256")),
             policies=policies,
@@ -182,8 +201,10 @@ class App:
         )
         await writer.run(pins.known)
         catalog.reviewed_by(Quarantine(parts).review)
+        drilled = DrillUpstream()
+        await catalog.keep_own(drilled)
         checkpoints = Checkpoints(writer, audit, signing, folder.checkpoints, outside=settings.checkpoint_to)
-        return App(settings, folder, parts, checkpoints, pepper)
+        return App(settings, folder, parts, checkpoints, pepper, drilled)
 
     # running
 
@@ -197,6 +218,8 @@ class App:
         await self._record_start()
         servers = {key: Server(self._routes(key, bound), listener) for key, listener, bound in self._bound(sockets)}
         urls = {key: url_of(listener, bound) for key, listener, bound in self._bound(sockets)}
+        certificate = self._settings.agents.tls_cert
+        self._drills.serve_at(DrillEndpoint(urls["agents"] + "/mcp", str(certificate) if certificate else None))
         async with anyio.create_task_group() as tasks:
             self._start_background(tasks)
             for key, server in servers.items():

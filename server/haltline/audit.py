@@ -93,6 +93,9 @@ class Kind(StrEnum):
     ALERT_RETRIED = "alert.retried"
     ALERT_TESTED = "alert.tested"
     RULE_FIRED = "rule.fired"
+    DRILL_STARTED = "drill.started"
+    DRILL_ENDED = "drill.ended"
+    DRILL_OVERDUE = "drill.overdue"
 
 
 @dataclass(frozen=True, slots=True)

@@ -54,6 +54,7 @@ COMMANDS: Mapping[str, Mapping[str, Lazy | Branch]] = {
         "revoke": Lazy(f"{_CLIENT}.stops:revoke", "End a session, or an agent with all its sessions, for good."),
         "halt": Lazy(f"{_CLIENT}.stops:halt", "Stop a session, an agent or everything until resumed."),
         "resume": Lazy(f"{_CLIENT}.stops:resume", "Lift one halt, after showing its cause."),
+        "drill": Lazy(f"{_CLIENT}.drill:drill", "Prove that stopping works, with a timeline."),
     },
     "Watch": {
         "status": Lazy(f"{_CLIENT}.status:status", "What is halted, who spends, what waits for a person."),

@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from haltline.control_alert_tools import ALERT_TOOLS
+from haltline.control_drill_tools import DRILL_TOOLS
 from haltline.control_tool import AGENT as _AGENT
 from haltline.control_tool import MOST as _MOST
 from haltline.control_tool import PERSON, ControlTool
@@ -321,4 +322,12 @@ _OPERATORS = (
     ),
 )
 
-CONTROL_TOOLS: tuple[ControlTool, ...] = (*_STOPS, *_AGENTS, *_RECORDS, *ALERT_TOOLS, *_POLICY, *_OPERATORS)
+CONTROL_TOOLS: tuple[ControlTool, ...] = (
+    *_STOPS,
+    *DRILL_TOOLS,
+    *_AGENTS,
+    *_RECORDS,
+    *ALERT_TOOLS,
+    *_POLICY,
+    *_OPERATORS,
+)

@@ -63,6 +63,8 @@ CASES = [
     ("tools import git", "import_tools", {"upstream": "git"}, "2 entries written to policies/tools.yaml|git__diff|set the prices now"),
     ("tools pin git --diff", "review_tools", {"target": "git"}, "QUARANTINED git__log|by operator:anna|- Show the log.|ZERO WIDTH SPACE"),
     ("operators add anna", "add_operator", {"name": "anna"}, "Added operator anna.|\nhl_o_once\n|shown once"),
+    ("drill", "run_drill", {}, "0.936 s|loop stopped|none dispatched|The drill held: 1.3 s, 1 system touched to stop it."),
+    ("drill --agent b --halt", "run_drill", {"agent": "b", "halt": True}, "The drill held"),
     ("operators list", "list_operators", {}, "anna|person|active"),
     ("operators rotate anna", "rotate_operator", {"name": "anna"}, "\nhl_o_again\n"),
     ("operators revoke anna" + R, "revoke_operator", {"name": "anna", "reason": "as said"}, "Revoked operator anna."),
@@ -139,6 +141,14 @@ def test_wrong_usage_exits_64_and_says_what_is_wanted(haltline, control, line, s
     assert ran.code == 64
     assert says in ran.err
     assert control.calls == []
+
+
+def test_a_drill_that_failed_names_the_step_and_exits_4(haltline, control):
+    control.answers["run_drill"] |= {"ok": False, "failed": "long call cancelled"}
+    ran = haltline("drill")
+    assert ran.code == 4
+    assert "THE DRILL FAILED at: long call cancelled (1.3 s)." in ran.out
+    assert haltline("drill", "--json").code == 4
 
 
 def test_stopping_something_that_was_stopped_before_says_so(haltline, control):

@@ -52,6 +52,7 @@ class Ran:
 class BrokerProcess:
     """`upstreams` as in haltline.yaml, `policy` the text of the one policy file, `more` further lines of haltline.yaml.
 
+    `program`: another build of the broker, as arguments of the interpreter.
     `agents`: further keys of the agents' listener.
     `wrap` is put before the command (a mount namespace, limits). `data` lies in `folder` unless it is named.
     """
@@ -65,6 +66,7 @@ class BrokerProcess:
         agents: Mapping[str, Any] | None = None,
         more: Sequence[str] = (),
         wrap: Sequence[str] = (),
+        program: Sequence[str] = ("-m", "haltline"),
         data: Path | None = None,
     ) -> None:
         self.folder = folder
@@ -75,6 +77,7 @@ class BrokerProcess:
         self.agents_port = 0
         self.control_url = ""
         self._wrap = list(wrap)
+        self._program = list(program)
         self._private = bool(wrap)
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "policies").mkdir()
@@ -110,7 +113,7 @@ class BrokerProcess:
         """Start it; returns the seconds until `/readyz` said yes. Raises Failed with its last words."""
         if not self._private:
             (self.data / "endpoints.json").unlink(missing_ok=True)  # of one that was killed
-        command = [sys.executable, "-m", "haltline", "serve", "--config", "haltline.yaml"]
+        command = [sys.executable, *self._program, "serve", "--config", "haltline.yaml"]
         command += ["--operator-token-file", str(self.token_file), "--log-level", "warning"]
         begun = time.perf_counter()
         with self.log.open("ab") as log:

@@ -28,6 +28,7 @@ from haltline.clock import Clock
 from haltline.control import Control
 from haltline.control_mcp import ControlFace
 from haltline.control_tools import CONTROL_TOOLS
+from haltline.drill.runs import Drills
 from haltline.halts import Halts
 from haltline.health import Health
 from haltline.identity import Identity
@@ -43,6 +44,7 @@ from haltline.store.database import connect_writer
 from haltline.store.reader import Reader
 from haltline.store.writer import Tx, Writer
 from haltline.upstreams.catalog import Catalog
+from haltline.upstreams.drill import DrillUpstream
 from haltline.upstreams.model import Caller, UpstreamError
 from haltline.wire.messages import Unauthorized
 from support.post_office import ListChannel
@@ -262,7 +264,8 @@ async def desk(
     async def reload_policy(by: str) -> bool:
         return source.reload()
 
-    control = Control(parts, health, version="0.0.0", reload_policy=reload_policy)
+    drills = Drills(parts, health, DrillUpstream())  # with no listener of agents, so that none can run
+    control = Control(parts, health, version="0.0.0", reload_policy=reload_policy, run_drill=drills.run)
     found = Desk(parts, ControlFace(control, attempts, "0.0.0"), broker, attempts, clock)
     if tokens is None:
         found.person = await writer.run(lambda tx: parts.identity.add_operator(tx, "anna", "person"))

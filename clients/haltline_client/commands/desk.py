@@ -40,6 +40,7 @@ class Desk:
         self.page: Page = stdout_page()
         self.now = datetime.now(UTC)
         self.took_ms = 0
+        self._timeout_s = timeout_s
         self._open = functools.partial(ControlClient, timeout_s=timeout_s, insecure_http=insecure_http)
         self._client = self._open(connection.url, connection.token)
 
@@ -56,6 +57,12 @@ class Desk:
         self.connection = self.connection._replace(token=own.strip(), token_from="your typing", local=False)  # noqa: S106 - says where from
         self._client = self._open(self.connection.url, self.connection.token)
         return self._timed(request)
+
+    def be_patient(self, timeout_s: float) -> None:
+        """Wait so long for the answer, whatever is usual."""
+        self._client.close()
+        self._open = functools.partial(self._open, timeout_s=max(timeout_s, self._timeout_s))
+        self._client = self._open(self.connection.url, self.connection.token)
 
     def show(self, result: Mapping[str, Any], render: Callable[[], None]) -> None:
         """Print the result: as JSON where asked, else by `render`."""

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from haltline.facts import gather
+from haltline.policy.drill import as_drilled, is_drill
 from haltline.policy.model import Allow, Deny, Facts, Reason, ToolCall
 from haltline.quarantine import comes_first, not_served
 
@@ -35,19 +36,21 @@ def judged(tx: Tx, parts: Parts, who: Principal, request: CallRequest, policy: P
     if policy is None:
         text = "the policy cannot be read, so nothing is allowed until an operator repairs it"
         return Deny((Reason("policy.error", text),)), Facts()
-    if tool is None:
+    own = tool is not None and parts.catalog.is_own(tool)
+    if tool is None or (own and not is_drill(who)):
         return _unlisted(parts, who, policy, request.tool), Facts()
+    who = as_drilled(who) if own else who
     facts = gather(tx, parts, who, policy)
     asked = ToolCall(
         tool.name,
         tool.upstream,
         request.arguments,
         tool.input_schema,
-        free=request.method != "tools/call",  # unless priced (R25)
+        free=own or request.method != "tools/call",  # unless priced (R25)
         follows=request.method.startswith("tasks/"),
     )
     decision = _decided(lambda: policy.decide(asked, who, facts, tx.now_us))
-    if request.method == "tools/call":
+    if request.method == "tools/call" and not own:
         decision = _as_pinned(tx, parts, tool, decision)
     return decision, facts
 

@@ -6,6 +6,7 @@
     alerts     list · ack · resolve · retry · test · stats
     tools      list · import · review · approve        policies   explain · reload
     operators  add · list · rotate · revoke            status     everything at a glance
+    drills     run                                     the kill switch, proved
 
 Each act is one unit of work on the `desk`, in which the credential and its class are checked, the act is done and its
 event is written: who, when, from where and why. One that is refused leaves `control.refused`. Knows no wire.
@@ -19,6 +20,7 @@ from haltline.control.agents import Agents
 from haltline.control.alerts import AlertDesk
 from haltline.control.definitions import Definitions
 from haltline.control.desk import Desk, Request, Stranger
+from haltline.control.drills import DrillDesk
 from haltline.control.money import Money
 from haltline.control.operators import Operators
 from haltline.control.policies import Policies
@@ -33,6 +35,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
 
     from haltline.control.desk import Operator
+    from haltline.control.drills import RunDrill
     from haltline.control.policies import Reload
     from haltline.health import Health
     from haltline.parts import Parts
@@ -43,7 +46,9 @@ __all__ = ["Control", "Request", "Stranger"]
 class Control:
     """All acts by name. Arguments must have passed the act's schema; what they mean is checked by the act."""
 
-    def __init__(self, parts: Parts, health: Health, *, version: str, reload_policy: Reload) -> None:
+    def __init__(
+        self, parts: Parts, health: Health, *, version: str, reload_policy: Reload, run_drill: RunDrill
+    ) -> None:
         self._desk = Desk(parts)
         stops, agents, sessions = Stops(self._desk), Agents(self._desk), Sessions(self._desk)
         records, money, tools = Records(self._desk), Money(self._desk), Tools(self._desk)
@@ -54,6 +59,7 @@ class Control:
             stops.halt,
             stops.resume,
             StatusDesk(self._desk, health, version).status,
+            DrillDesk(self._desk, run_drill).run_drill,
             agents.add_agent,
             agents.list_agents,
             agents.show_agent,

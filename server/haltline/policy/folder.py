@@ -16,6 +16,7 @@ from pydantic import ValidationError
 from haltline.errors import ConfigError, Problem
 from haltline.policy.complaints import problems_of
 from haltline.policy.document import PolicyFile
+from haltline.policy.drill import DRILL
 from haltline.policy.yaml_text import Document, parse_yaml
 
 if TYPE_CHECKING:
@@ -183,6 +184,8 @@ def _merge(files: list[PolicyFile]) -> PolicyFile:
 
 def _unknown_names(merged: Merged) -> list[Problem]:
     problems: list[Problem] = []
+    if DRILL in merged.content.tiers:
+        problems.append(merged.problem(("tiers", DRILL), "this name is the built-in tier of drills; choose another"))
     for tier, entry in merged.content.tiers.items():
         for index, scope in enumerate(entry.scopes):
             if scope not in merged.content.scopes:

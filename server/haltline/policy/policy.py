@@ -15,6 +15,7 @@ import orjson
 
 from haltline.policy.caps import CapLimit
 from haltline.policy.decide import Explained, RuleSaid, decide, explain
+from haltline.policy.drill import DRILL, DRILL_TIER
 from haltline.policy.folder import read_folder
 from haltline.policy.grant import Rulebook
 from haltline.policy.hours import day_bounds
@@ -70,7 +71,7 @@ class Policy:
         audited = self.mode == "audit"
         self._terms = TermsTable(merged, defaults)
         self._rulebook = Rulebook(
-            tiers={name: compile_tier(merged, name) for name in content.tiers},
+            tiers={**{name: compile_tier(merged, name) for name in content.tiers}, DRILL: DRILL_TIER},
             scopes={name: compile_scope(merged, name) for name in content.scopes},
             schemas=InputSchemas(),
             currency=self.currency,
@@ -85,7 +86,7 @@ class Policy:
 
     @property
     def tier_names(self) -> tuple[str, ...]:
-        return tuple(self._rulebook.tiers)
+        return tuple(name for name in self._rulebook.tiers if name != DRILL)
 
     @property
     def scope_names(self) -> tuple[str, ...]:

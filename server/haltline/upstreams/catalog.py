@@ -95,12 +95,27 @@ class Catalog:
             if upstream.spec.name in self._entries:
                 raise ConfigError(f"two upstreams are named {upstream.spec.name}; rename one")
             self._entries[upstream.spec.name] = _Entry(upstream)
+        self._own: Upstream | None = None
+        self._own_tools: dict[str, Tool] = {}
         self._by_name: dict[str, Tool] = {}
         self._tools: tuple[Tool, ...] = ()
         self._clashes: dict[str, list[str]] = {}
         self._listeners: list[Callable[[], None]] = []
         self._unchanged: list[Callable[[], None]] = []
         self._review: Review = _no_review
+
+    async def keep_own(self, upstream: Upstream) -> None:
+        """The broker's own: never listed, shown or reviewed, and its names are nobody else's. Raises ConfigError."""
+        name = upstream.spec.name
+        if name in self._entries:
+            raise ConfigError(f"an upstream may not be named {name}: that is the broker's own, for drills; rename it")
+        self._own = upstream
+        found, _ = _tools_of(_Entry(upstream), await upstream.list_tools())
+        self._own_tools = {tool.name: tool for tool in found}
+
+    def is_own(self, tool: Tool) -> bool:
+        """Whether it is the broker's own, and so nobody's but a drill's."""
+        return self._own is not None and tool.upstream == self._own.spec.name
 
     def reviewed_by(self, review: Review) -> None:
         """Awaited with the tools of each listing that is not as the one before, and none of it is listed before it returns.
@@ -122,7 +137,7 @@ class Catalog:
             await entry.tried.wait()
 
     def tool(self, name: str) -> Tool | None:
-        return self._by_name.get(name)
+        return self._own_tools.get(name) or self._by_name.get(name)
 
     def tools(self) -> tuple[Tool, ...]:
         """Sorted by name; the same object until something changes."""
@@ -130,6 +145,8 @@ class Catalog:
 
     def upstream(self, name: str) -> Upstream:
         """Raises KeyError."""
+        if self._own is not None and name == self._own.spec.name:
+            return self._own
         return self._entries[name].upstream
 
     def upstreams(self) -> list[Upstream]:
