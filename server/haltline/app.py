@@ -154,7 +154,9 @@ class App:
         signing = folder.key("signing", may_create=fresh)
         clock = Clock()
         upstreams = await open_all(settings.upstreams)
-        policies = PolicySource(settings.policies, tool_defaults(settings.upstreams, upstreams))
+        channels = open_channels(settings.alerts)
+        names = frozenset(one.name for one in channels)
+        policies = PolicySource(settings.policies, tool_defaults(settings.upstreams, upstreams), names)
         policies.reload()
         audit = Audit(Redactor(policies.current.redact_keys if policies.current else ()))
         ledger = Ledger(lambda now_us: _day_bounds(policies, now_us))
@@ -172,12 +174,13 @@ class App:
         stack.push_async_callback(reader.aclose)
         clock.not_before(await writer.run(lambda tx: _newest_us(tx.connection)))
         outbox = Outbox(
-            open_channels(settings.alerts),
+            channels,
             writer,
             reader,
             clock,
             redact=lambda text: audit.redactor.text(text),  # noqa: PLW0108 - the redactor is replaced at a reload
             console_url=settings.alerts.console_url,
+            routing=lambda: None if policies.current is None else policies.current.alerts,
         )
         stack.push_async_callback(outbox.aclose)
         catalog = Catalog(upstreams)

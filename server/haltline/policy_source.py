@@ -15,7 +15,7 @@ from haltline.errors import ConfigError, Problem
 from haltline.policy.policy import Policy, ToolDefaults, load_policy
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping
     from pathlib import Path
 
 __all__ = ["PolicySource"]
@@ -28,18 +28,24 @@ _Seen = tuple[tuple[str, int, int, int], ...]
 class PolicySource:
     """Starts empty; `reload` takes up what the folder holds. Values are swapped whole, so any thread may read them."""
 
-    def __init__(self, folder: Path, defaults: Mapping[str, ToolDefaults] = _NO_DEFAULTS) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        defaults: Mapping[str, ToolDefaults] = _NO_DEFAULTS,
+        channels: Collection[str] | None = None,
+    ) -> None:
         self.folder = folder
         self.current: Policy | None = None
         self.problems: tuple[Problem, ...] = ()
         self._defaults = defaults
+        self._channels = channels
         self._seen: _Seen | None = None
 
     def reload(self) -> bool:
         """Whether another policy is in force now. Never raises: what is wrong stands in `problems`, and nothing changes."""
         self._seen = self._look()  # before reading, so that an edit during it is seen as one
         try:
-            policy = load_policy(self.folder, self._defaults)
+            policy = load_policy(self.folder, self._defaults, self._channels)
         except ConfigError as error:
             self.problems = error.problems or (Problem(str(self.folder), None, "", str(error)),)
             return False

@@ -59,11 +59,20 @@ class ListChannel:
         self.taken: list[Delivery] = []
         self.tried: list[Delivery] = []
         self.fail = fail
+        self._arrived = anyio.Event()
 
     async def send(self, delivery: Delivery) -> None:
         self.tried.append(delivery)
         self.fail(delivery)
         self.taken.append(delivery)
+        self._arrived.set()
+        self._arrived = anyio.Event()
+
+    async def got(self, count: int) -> None:
+        """Wait until it has taken so many."""
+        with anyio.fail_after(20):
+            while len(self.taken) < count:
+                await self._arrived.wait()
 
     async def aclose(self) -> None: ...
 

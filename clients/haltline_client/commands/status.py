@@ -117,8 +117,10 @@ def _in_doubt(result: Status, now: datetime) -> tuple[str | Styled, ...]:
 
 def _alerts(result: Status, now: datetime) -> tuple[str | Styled, ...]:
     alerts = result["alerts"]
+    unseen = alerts.get("open_episodes", 0)
+    seen = (Styled(f"{count(unseen)} not acknowledged", "bad"), "  see: haltline alerts list --live") if unseen else ()
     if not alerts["backlog"] and not alerts["failed"]:
-        return ("all delivered",)
+        return ("all delivered", *((", ", *seen) if unseen else ()))
     oldest = f" (oldest {age(alerts['oldest_at'], now)})" if alerts.get("oldest_at") else ""
     text = f"{count(alerts['backlog'])} waiting{oldest}, {count(alerts['failed'])} failed"
     return (Styled(text, "bad" if alerts["failed"] else "warn"), "  see: haltline alerts list")

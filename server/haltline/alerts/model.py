@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "LAST_ACTIONS",
+    "STDERR",
     "Act",
     "Alert",
     "AlertSettings",
@@ -44,6 +45,8 @@ Severity = Literal["critical", "warning", "info"]
 Act = Literal["trigger", "acknowledge", "resolve", "notice"]
 """What a message says of its episode. A notice belongs to none: it tells what a person did, and nobody need act."""
 
+STDERR = "stderr"
+"""The channel that is always there, whatever routes say."""
 LAST_ACTIONS = 5
 _LONGEST = {
     "text": 500,
@@ -267,3 +270,8 @@ class AlertSettings:
     channels: tuple[ChannelSettings, ...] = ()
     console_url: str = ""
     """Where the operators' console is, for links; empty: none."""
+
+    @property
+    def names(self) -> frozenset[str]:
+        """Of all channels there will be."""
+        return frozenset({STDERR, *(one.name for one in (*self.webhooks, *self.channels))})

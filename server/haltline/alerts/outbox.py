@@ -17,8 +17,9 @@ import structlog
 from haltline.alerts.backoff import Backoff
 from haltline.alerts.courier import Courier, delivery_id
 from haltline.alerts.episodes import Episode, Episodes, about
+from haltline.alerts.escalation import ESCALATED_AT_ONCE, Escalation, due_us, step
 from haltline.alerts.links import links
-from haltline.alerts.model import Alert, Balance, Delivery
+from haltline.alerts.model import STDERR, Alert, Balance, Delivery
 from haltline.alerts.overview import Overview
 from haltline.errors import NotFound
 from haltline.redact import Redactor
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 
     from haltline.alerts.model import Act, Channel
     from haltline.clock import Clock
+    from haltline.policy.routes import Route, Routing
     from haltline.store.reader import Reader
     from haltline.store.writer import Tx, Writer
 
@@ -60,11 +62,14 @@ class Outbox:
         backoff: Backoff | None = None,
         quiet_s: float = QUIET_S,
         console_url: str = "",
+        routing: Callable[[], Routing | None] = lambda: None,
     ) -> None:
         self.episodes = Episodes()
         self.overview = Overview(reader, clock)
         self.quiet_s = quiet_s
         self._console_url = console_url
+        self._routing = routing
+        self._escalation = Escalation(self.escalate, writer, reader, clock)
         self._redact = Redactor().text if redact is None else redact
         self._writer = writer
         self._reader = reader
@@ -80,17 +85,41 @@ class Outbox:
         who has it in hand is acknowledged by them at once.
         """
         alert = alert.fit(self._redact)
+        routing = self._routing()
+        route = None if routing is None else routing.first(alert.severity, alert.tier, alert.agent, alert.owner)
         if alert.act == "notice":
-            return Told(self._write(tx, event_seq, alert, None, self._names(alert.act)), None)
-        raised = self.episodes.raised(tx, alert, self.quiet_s if quiet_s is None else quiet_s)
+            return Told(self._write(tx, event_seq, alert, None, self._names(alert.act, route)), None)
+        raised = self.episodes.raised(tx, alert, self._quiet_s(routing) if quiet_s is None else quiet_s)
         if not raised.tells:
             return Told(None, raised.episode)
+        reached = None if routing is None else routing.route(raised.episode.route)
         told = self._linked(replace(alert, **_of_episode(raised.episode)), raised.episode.public_id)
-        alert_id = self._write(tx, event_seq, told, raised.episode, self._names(alert.act))
+        alert_id = self._write(tx, event_seq, told, raised.episode, self._names(alert.act, route, reached))
         episode = raised.episode
         if alert.acted_by is not None and episode.state == "open":
             episode = self.episodes.acknowledge(tx, episode, alert.acted_by)
+        elif raised.fresh and route is not None:
+            self.episodes.routed(tx, episode, route.name, due_us(tx, route), again=False)
         return Told(alert_id, episode)
+
+    def escalate(self, tx: Tx) -> int:
+        """Tell the next route of what nobody acknowledged in time; returns how many episodes went on."""
+        due = self.episodes.due(tx, ESCALATED_AT_ONCE)
+        for episode in due:
+            routing = self._routing()
+            before = None if routing is None else routing.route(episode.route)
+            route = None if routing is None or before is None else routing.route(before.then)
+            row = tx.execute(
+                "SELECT event_seq, body FROM alerts WHERE episode_id = ? ORDER BY id DESC LIMIT 1", (episode.id,)
+            ).fetchone()
+            alert = replace(Alert.from_stored(row[1]), step=step(tx, episode, route), **_of_episode(episode))
+            self._write(tx, row[0], alert, episode, self._names("trigger", route))
+            name = None if route is None else route.name
+            self.episodes.routed(tx, episode, name, None if route is None else due_us(tx, route), again=True)
+        return len(due)
+
+    def _quiet_s(self, routing: Routing | None) -> float:
+        return self.quiet_s if routing is None or routing.quiet_s is None else routing.quiet_s
 
     def acknowledge(self, tx: Tx, event_seq: int, episode: Episode, by: str) -> Episode:
         """Somebody has it, and whoever was told is told that. Raises Conflict where it is past that."""
@@ -140,8 +169,15 @@ class Outbox:
         alert = replace(Alert.from_stored(row[0]), act=act, acted_by=by, step=None, **_of_episode(episode))
         self._write(tx, event_seq, alert, episode, [name for name in self._names(act) if name in told])
 
-    def _names(self, act: Act) -> list[str]:
-        return [one.channel.name for one in self._couriers if act in one.channel.acts]
+    def _names(self, act: Act, *routes: Route | None) -> list[str]:
+        """The channels of these routes that take such a message, and standard error; all where no route leads anywhere.
+
+        That a route names none that is still there must not make an alert go nowhere.
+        """
+        able = [one.channel.name for one in self._couriers if act in one.channel.acts]
+        there = {one.channel.name for one in self._couriers}
+        wanted = {name for route in routes if route is not None for name in route.channels} & there
+        return able if not wanted else [name for name in able if name == STDERR or name in wanted]
 
     def _linked(self, alert: Alert, episode: str) -> Alert:
         """With what to type to say that one has it, and where to look."""
@@ -191,6 +227,7 @@ class Outbox:
 
     def wake(self) -> None:
         """Let every courier look at its rows now. Call on the event loop."""
+        self._escalation.wake()
         for courier in self._couriers:
             courier.wake()
 
@@ -198,6 +235,7 @@ class Outbox:
         """Deliver until cancelled; what is on its way then is sent again by the next run."""
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(self._park_orphans)
+            tasks.start_soon(self._escalation.run)
             for courier in self._couriers:
                 tasks.start_soon(courier.run)
 

@@ -70,6 +70,7 @@ def _of(settings: Settings) -> Iterator[Finding]:
         yield from records.space(settings.data)
         yield from records.storage(settings.data)
         yield from records.database(settings.data)
+        yield from records.alerts(settings.data)
         newest_us = records.newest_event_us(settings.data)
     yield from machine.clock(time.time_ns() // 1000, newest_us)
 

@@ -24,12 +24,15 @@ from haltline.policy.schemas import compile_schema
 from haltline.policy.watch_entry import WatchEntry
 
 __all__ = [
+    "AlertsEntry",
     "AutoSession",
     "CapsEntry",
     "Defaults",
     "HoursEntry",
     "Mode",
     "PolicyFile",
+    "RouteEntry",
+    "RouteWhen",
     "RuleEntry",
     "ScopeEntry",
     "TierEntry",
@@ -261,6 +264,42 @@ class Defaults(Closed):
     )
 
 
+Severity = Literal["critical", "warning", "info"]
+
+
+class RouteWhen(Closed):
+    """What must hold of an alert; every condition that is given."""
+
+    severity: list[Severity] | None = None
+    tier: list[Name] | None = Field(default=None, description="The agent's tier.")
+    agent: list[Pattern] | None = Field(default=None, description='The agent by its handle or a pattern: "booking-*".')
+    owner: list[str] | None = Field(default=None, description="Who answers for the agent, as it was registered.")
+
+
+class RouteEntry(Closed):
+    """Where alerts go, and where then."""
+
+    when: RouteWhen | None = Field(
+        default=None, description="{} for every alert; left out, this route is reached by another's `then` alone."
+    )
+    channels: Annotated[list[str], Field(min_length=1, max_length=20)] = Field(
+        description="Names of channels in haltline.yaml."
+    )
+    then: Name | None = Field(default=None, description="The route it goes to when nobody acknowledges it.")
+    after: Duration | None = Field(default=None, description="How long somebody has for that; 5m where left out.")
+
+
+class AlertsEntry(Closed):
+    """Which alerts go to whom. Without routes every channel is told everything."""
+
+    quiet: Duration | None = Field(
+        default=None, description="How long a repeat in an episode is only counted; 15m where left out."
+    )
+    routes: dict[Name, RouteEntry] = Field(
+        default_factory=dict, description="The first in the order of the file whose `when` holds takes an alert."
+    )
+
+
 class PolicyFile(Closed):
     """One policy file. All files of the folder are read together; each may hold any part."""
 
@@ -281,6 +320,7 @@ class PolicyFile(Closed):
     rules: dict[Name, WatchEntry] = Field(
         default_factory=dict, description="What alerts or halts an agent that behaves unlike itself."
     )
+    alerts: AlertsEntry = Field(default_factory=AlertsEntry)
     redact: list[KeyName] = Field(default_factory=list, description="Key names never recorded, whatever the tool.")
 
 

@@ -5,7 +5,7 @@ The only part of the policy that touches files. Reports every problem of every f
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
@@ -17,6 +17,7 @@ from haltline.errors import ConfigError, Problem
 from haltline.policy.complaints import problems_of
 from haltline.policy.document import PolicyFile
 from haltline.policy.drill import DRILL
+from haltline.policy.routes import route_problems
 from haltline.policy.yaml_text import Document, parse_yaml
 
 if TYPE_CHECKING:
@@ -54,8 +55,8 @@ class Merged:
         return document.problem(path, message)
 
 
-def read_folder(folder: Path) -> Merged:
-    """Every `*.yaml` of the folder, not of folders in it. Raises ConfigError with all problems."""
+def read_folder(folder: Path, channels: Collection[str] | None = None) -> Merged:
+    """`channels`: the alert channels there are, where that is known. Every `*.yaml` of the folder, not of folders in it. Raises ConfigError with all problems."""
     problems: list[Problem] = []
     documents: list[Document] = []
     contents: list[PolicyFile] = []
@@ -69,7 +70,7 @@ def read_folder(folder: Path) -> Merged:
     problems += twice
     if not problems:
         merged = Merged(_merge(contents), owners, str(folder))
-        problems += _unknown_names(merged)
+        problems += [*_unknown_names(merged), *route_problems(merged, channels)]
         if not problems:
             return merged
     raise ConfigError(problems)

@@ -20,6 +20,7 @@ from haltline.policy.folder import read_folder
 from haltline.policy.grant import Rulebook
 from haltline.policy.hours import day_bounds
 from haltline.policy.prices import Fixed, Price
+from haltline.policy.routes import compile_routes
 from haltline.policy.rules import Asked
 from haltline.policy.schemas import InputSchemas
 from haltline.policy.terms import Terms, TermsTable, ToolDeclared, ToolDefaults
@@ -27,7 +28,7 @@ from haltline.policy.tiers import Tier, compile_scope, compile_tier
 from haltline.policy.watch_entry import compile_watch
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping
     from pathlib import Path
 
     from haltline.policy.folder import Merged
@@ -69,6 +70,7 @@ class Policy:
         declared = [key for entry in content.tools.values() for key in entry.redact]
         self.redact_keys = tuple(dict.fromkeys((*content.redact, *declared)))
         audited = self.mode == "audit"
+        self.alerts = compile_routes(merged)
         self._terms = TermsTable(merged, defaults)
         self._rulebook = Rulebook(
             tiers={**{name: compile_tier(merged, name) for name in content.tiers}, DRILL: DRILL_TIER},
@@ -178,15 +180,25 @@ class Policy:
         return known
 
 
-def load_policy(folder: Path, defaults: Mapping[str, ToolDefaults] = _NO_DEFAULTS) -> Policy:
-    """The policy of a folder. Raises ConfigError with every problem: file, line, key and what to do."""
-    return Policy(read_folder(folder), defaults)
+def load_policy(
+    folder: Path, defaults: Mapping[str, ToolDefaults] = _NO_DEFAULTS, channels: Collection[str] | None = None
+) -> Policy:
+    """The policy of a folder. Raises ConfigError with every problem: file, line, key and what to do.
+
+    `channels`: the alert channels that routes may name; not looked at where None.
+    """
+    return Policy(read_folder(folder, channels), defaults)
 
 
 def _version(merged: Merged, defaults: Mapping[str, ToolDefaults]) -> str:
     """The same for files that say the same, whatever their names, order and comments."""
     content = merged.content.model_dump(mode="json", by_alias=True)
-    said = {"policy": content, "defaults": {name: _said_of(default) for name, default in defaults.items()}}
+    said: dict[str, object] = {
+        "policy": content,
+        "defaults": {name: _said_of(default) for name, default in defaults.items()},
+    }
+    if merged.content.alerts.routes:
+        said["routes"] = list(merged.content.alerts.routes)  # their order says something
     return "p_" + hashlib.sha256(orjson.dumps(said, option=orjson.OPT_SORT_KEYS)).hexdigest()[:12]
 
 

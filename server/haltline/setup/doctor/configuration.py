@@ -37,7 +37,7 @@ def problems(check: str, error: ConfigError) -> Iterator[Finding]:
 def policy(settings: Settings) -> Iterator[Finding]:
     defaults = {one.name: ToolDefaults(one.price, one.read_only, one.timeout_s) for one in settings.upstreams}
     try:
-        loaded = load_policy(settings.policies, defaults)
+        loaded = load_policy(settings.policies, defaults, settings.alerts.names)
     except ConfigError as error:
         yield from problems("policy", error)
     else:

@@ -21,7 +21,7 @@ from haltline.errors import StoreError
 from haltline.setup.doctor.finding import Finding
 from haltline.store.database import connect_reader, migrations
 
-__all__ = ["database", "folder", "keys", "newest_event_us", "space", "storage"]
+__all__ = ["alerts", "database", "folder", "keys", "newest_event_us", "space", "storage"]
 
 _KEYS = ("pepper", "signing")
 _SPACE_FAIL = 100 * 1024 * 1024
@@ -29,6 +29,7 @@ _SPACE_WARN = 1024 * 1024 * 1024
 _SYNCS = 20
 _SYNC_SLOW_MS = 20.0
 _CHECK_LONGEST_S = 20.0
+_ALERT_LATE_S = 60.0
 _SHARED_FILES = {"nfs", "nfs4", "cifs", "smb3", "9p", "fuse.sshfs", "ceph", "glusterfs"}
 _IN_MEMORY = {"tmpfs", "ramfs"}
 
@@ -136,6 +137,36 @@ def database(data: Path) -> Iterator[Finding]:
         yield Finding("database", "ok", f"schema {version}, sound, {file.stat().st_size / 1024**2:.1f} MiB")
 
 
+def alerts(data: Path) -> Iterator[Finding]:
+    """What people were not told yet, or never will be, and what nobody has in hand."""
+    file = data / "haltline.db"
+    if not file.exists():
+        return
+    try:
+        with closing(connect_reader(file)) as connection:
+            waiting, oldest_us, parked = connection.execute(_DELIVERIES).fetchone()
+            unseen = connection.execute("SELECT count(*) FROM episodes WHERE state = 'open'").fetchone()[0]
+    except (StoreError, sqlite3.Error):
+        return  # what is wrong with the database is said by the check of the database, and an older one has no episodes
+    if parked:
+        to_do = "see haltline alerts list, put the channel right, then haltline alerts retry ID"
+        yield Finding("alerts", "warn", f"{parked} deliveries were given up", to_do)
+    if waiting:
+        age_s = max(0.0, time.time() - oldest_us / 1_000_000)
+        text = f"{waiting} deliveries wait, the oldest for {age_s:.0f} s"
+        yield Finding(
+            "alerts",
+            "warn" if age_s > _ALERT_LATE_S else "ok",
+            text,
+            "is the broker running, and the channel there? haltline alerts list",
+        )
+    if unseen:
+        to_do = "haltline alerts list --live; haltline alerts ack EPISODE"
+        yield Finding("alerts", "warn", f"{unseen} episodes that nobody acknowledged", to_do)
+    if not (parked or waiting or unseen):
+        yield Finding("alerts", "ok", "all delivered and seen")
+
+
 def newest_event_us(data: Path) -> int | None:
     """The time of the newest event; None where there is none, or nothing can be read (`database` says why)."""
     try:
@@ -186,3 +217,10 @@ def _file_system(place: Path) -> str:
         if here.is_relative_to(at) and len(at.parts) >= len(best.parts):
             best, kind = at, found
     return kind
+
+
+_DELIVERIES = """
+    SELECT coalesce(sum(d.state = 'pending'), 0), min(CASE WHEN d.state = 'pending' THEN a.at_us END),
+        coalesce(sum(d.state = 'parked'), 0)
+    FROM deliveries d JOIN alerts a ON a.id = d.alert_id WHERE d.state <> 'delivered'
+"""
