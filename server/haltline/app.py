@@ -23,6 +23,7 @@ from haltline.calls.recovery import Unrecorded, charge_due, doubt_left_holds, re
 from haltline.calls.replays import Replays
 from haltline.calls.rounds import Rounds
 from haltline.calls.running import RunningCalls
+from haltline.calls.watcher import Watcher
 from haltline.checkpoints import Checkpoints
 from haltline.clock import Clock
 from haltline.clockwatch import ClockWatch
@@ -127,6 +128,7 @@ class App:
         self._checkpoints = checkpoints
         self._attempts = Attempts(parts.writer, parts.audit)
         self._unrecorded = Unrecorded(parts.writer)
+        self._watcher = Watcher(parts)
         self._health = Health(
             parts.clock, parts.writer, parts.policies, self._unrecorded, started_us=parts.clock.now_us()
         )
@@ -266,6 +268,7 @@ class App:
         tasks.start_soon(charge_due, parts)
         tasks.start_soon(record_late, parts)
         tasks.start_soon(ClockWatch(parts).run)
+        tasks.start_soon(self._watcher.run)
         tasks.start_soon(self._watch_policy)
         tasks.start_soon(self._flush_attempts)
 
@@ -356,6 +359,7 @@ class App:
                 lambda tx: self._parts.audit.append(tx, Event(Kind.BROKER_STOPPED, "broker", body={}))
             )
             await self._checkpoints.write()
+            await self._watcher.save()
         except HaltlineError as error:
             log.error("stop_not_recorded", error=str(error))
         await self._parts.outbox.flush(STOP_WAIT_S)

@@ -248,6 +248,7 @@ class Broker:
 
     async def _dispatch(self, running: Running, admitted: Admitted, request: CallRequest) -> Outcome:
         lean = replace(admitted, params={})  # kept for as long as a late answer may come
+        running.tool = admitted.tool.name
         return await dispatch.send(
             self._parts.catalog.upstream(admitted.tool.upstream),
             running,

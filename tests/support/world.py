@@ -107,6 +107,8 @@ class Request:
         self.running = running
 
     def notify(self, message: dict[str, Any]) -> None:
+        if self.running is not None:
+            self.running.outputs += 1
         self.notices.append(message)
 
     async def drain(self) -> None:

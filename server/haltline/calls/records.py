@@ -35,6 +35,7 @@ __all__ = [
     "continued",
     "denied_dead",
     "ended",
+    "halted",
     "left_in_doubt",
     "refused",
     "replayed",
@@ -120,11 +121,21 @@ def refused(tx: Tx, parts: Parts, said: Said, decision: Deny | Halt) -> None:
     body = {"decision": "halt" if halts else "deny", "reasons": _reasons(decision.reasons)}
     parts.audit.append(tx, said.event(Kind.CALL_DENIED, body))
     if isinstance(decision, Halt):
-        _halt(tx, parts, said, decision)
+        halted(tx, parts, said.who, decision, said.policy, call=said.call, tool=said.request.tool)
 
 
-def _halt(tx: Tx, parts: Parts, said: Said, decision: Halt) -> None:
-    who, reason = said.who, decision.reasons[0]
+def halted(
+    tx: Tx,
+    parts: Parts,
+    who: Principal,
+    decision: Halt,
+    policy: str | None,
+    *,
+    call: str | None = None,
+    tool: str | None = None,
+) -> None:
+    """The halt by a cap or a rule, and its alert; where it is halted already the first cause stays."""
+    reason = decision.reasons[0]
     cap = reason.facts.get("cap")
     subject = who.session_id if decision.scope == "session" else who.agent_id
     rule = reason.facts.get("rule")
@@ -133,7 +144,9 @@ def _halt(tx: Tx, parts: Parts, said: Said, decision: Halt) -> None:
     if not parts.halts.set(tx, decision.scope, subject, code=reason.code, text=reason.text, by=by, cap=named):
         return
     kind = Kind.SESSION_HALTED if decision.scope == "session" else Kind.AGENT_HALTED
-    body = {"by": by, "reasons": _reasons(decision.reasons), "call": said.call}
+    body: dict[str, Any] = {"by": by, "reasons": _reasons(decision.reasons)}
+    if call is not None:
+        body["call"] = call
     seq = parts.audit.append(
         tx,
         Event(
@@ -141,10 +154,10 @@ def _halt(tx: Tx, parts: Parts, said: Said, decision: Halt) -> None:
             by,
             agent=who.agent,
             agent_id=who.agent_id,
-            session=who.session_id,
-            call=said.call,
-            tool=said.request.tool,
-            policy=said.policy,
+            session=who.session_id or None,
+            call=call,
+            tool=tool,
+            policy=policy,
             body=body,
         ),
     )

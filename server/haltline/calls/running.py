@@ -30,7 +30,7 @@ class StoppedCall(Exception):
 class Running:
     """One call from before its first transaction until its outcome is recorded."""
 
-    __slots__ = ("agent_id", "delivery", "id", "scope", "sent", "session_id", "stopped")
+    __slots__ = ("agent_id", "delivery", "id", "outputs", "scope", "sent", "session_id", "stopped", "tool")
 
     def __init__(self) -> None:
         self.id = new_id("call")
@@ -43,6 +43,10 @@ class Running:
         self.stopped: Reason | None = None
         """Why nothing more may be sent or delivered for it."""
         self.sent = False
+        self.tool = ""
+        """Known once it is dispatched."""
+        self.outputs = 0
+        """How often its upstream told something of it, progress included."""
 
     def before_send(self) -> None:
         """Immediately before the first byte leaves: raises StoppedCall if it may not; from here on it may have run."""
@@ -108,6 +112,9 @@ class RunningCalls:
         if not self._calls:
             self._idle.set()
             self._idle = anyio.Event()
+
+    def dispatched(self) -> list[Running]:
+        return [call for call in self._calls.values() if call.sent and call.tool]
 
     def running_of(self, agent_id: str) -> int:
         return len(self._by_agent.get(agent_id, ()))

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from haltline.policy.watch import WatchRule
     from haltline.store.writer import Tx
 
-__all__ = ["Fired", "asked", "fire", "halt_of", "marks", "moment", "watched"]
+__all__ = ["Fired", "asked", "cancel", "fire", "halt_of", "marks", "moment", "watched"]
 
 log = structlog.get_logger(__name__)
 OPENAPI_DESTINATION = "io.haltline/destination"
@@ -86,7 +86,7 @@ def watched(
         if fired.halts and halt is None:
             halt = halt_of(fired)
             if rule.of.cancels:
-                _cancel(tx, parts, who, halt)
+                cancel(tx, parts, who, halt)
     return halt or decision
 
 
@@ -184,7 +184,8 @@ def halt_of(fired: Fired) -> Halt:
     return Halt((reason_of(fired),), scope)
 
 
-def _cancel(tx: Tx, parts: Parts, who: Principal, halt: Halt) -> None:
+def cancel(tx: Tx, parts: Parts, who: Principal, halt: Halt) -> None:
+    """The rule says that its halt cancels what runs, too (R18)."""
     reason = halt.reasons[0]
     sessions = (who.session_id,) if halt.scope == "session" else ()
     agent_id = who.agent_id if halt.scope == "agent" else None

@@ -48,6 +48,8 @@ class Brokered:
         self._exchange.reply.muted = lambda: running.stopped is not None
 
     def notify(self, message: dict[str, Any]) -> None:
+        if self.running is not None:
+            self.running.outputs += 1
         self._exchange.notify(message)
 
     async def drain(self) -> None:

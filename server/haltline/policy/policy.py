@@ -25,6 +25,7 @@ from haltline.policy.rules import Asked
 from haltline.policy.schemas import InputSchemas
 from haltline.policy.terms import Terms, TermsTable, ToolDeclared, ToolDefaults
 from haltline.policy.tiers import Tier, compile_scope, compile_tier
+from haltline.policy.watch import Silence
 from haltline.policy.watch_entry import compile_watch
 
 if TYPE_CHECKING:
@@ -84,6 +85,8 @@ class Policy:
             (entry, compile_watch(name, merged.where("rules", name), entry, audit=audited, time_zone=self.time_zone))
             for name, entry in content.rules.items()
         ]
+        silences = [rule.for_s for _, rule in self._watch if isinstance(rule, Silence)]
+        self.shortest_silence_s = min(silences, default=None)
         self._watched: dict[tuple[str, str], tuple[WatchRule, ...]] = {}
 
     @property
