@@ -284,6 +284,7 @@ def test_a_problem_in_a_pasted_object_has_its_line(refused):
         ("{command: x, price: 0.05}", "quoted amount"),
         ("{command: x, price: '-1'}", "quoted amount"),
         ("{command: x, price: 'NaN'}", "quoted amount"),
+        ("{command: x, price: {argument: amount, fixed: '1'}}", "exactly one of fixed, argument, result, per_second"),
         ("{command: x, timeout_s: 0}", "greater than 0"),
         ("{command: x, timeout_s: .inf}", "less than or equal"),
         ("{command: x, max_concurrent: 0}", "greater than or equal to 1"),

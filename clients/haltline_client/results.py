@@ -235,7 +235,9 @@ class AuditPage(TypedDict):
 
 
 class InDoubt(TypedDict):
-    """A call whose outcome is unknown. At `charges_at` its hold is charged in full unless a person decides before."""
+    """A call whose outcome is unknown. At `charges_at` what `then` says is done by itself: its full hold is charged, or, of a
+    tool that only reads, given back.
+    """
 
     call: str
     agent: str
@@ -245,6 +247,7 @@ class InDoubt(TypedDict):
     since: str
     age_s: float
     charges_at: str | None
+    then: Literal["settle", "void"]
     why: str
 
 

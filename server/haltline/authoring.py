@@ -10,7 +10,7 @@ from __future__ import annotations
 import inspect
 import re
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar, overload
 
@@ -65,7 +65,7 @@ class Declaration:
 
     function: Callable[..., Any]
     name: str
-    price: str | None
+    price: str | Mapping[str, str] | None
     side_effects: bool | None
     destination: str | None
     timeout_s: float | None
@@ -79,7 +79,7 @@ def tool(function: F, /) -> F: ...
 def tool(
     *,
     name: str | None = None,
-    price: str | None = None,
+    price: str | Mapping[str, str] | None = None,
     side_effects: bool | None = None,
     destination: str | None = None,
     timeout_s: float | None = None,
@@ -89,14 +89,15 @@ def tool(
     /,
     *,
     name: str | None = None,
-    price: str | None = None,
+    price: str | Mapping[str, str] | None = None,
     side_effects: bool | None = None,
     destination: str | None = None,
     timeout_s: float | None = None,
 ) -> Any:
     """Mark a function, `def` or `async def`, as a tool. Its docstring and annotations are what agents see.
 
-    `price` of one call (`"0.05"`), `side_effects=False` where it only reads, `timeout_s` and `destination` (the argument
+    `price` of one call (`"0.05"`, or a mapping as in policy files: `{"argument": "args.amount", "at_most": "500.00"}`),
+    `side_effects=False` where it only reads, `timeout_s` and `destination` (the argument
     that names whom it acts on: `args.recipient`) hold where no policy entry says otherwise. Raises TypeError or
     ValueError for a declaration that cannot be meant.
     """
@@ -114,7 +115,7 @@ def declarations_in(namespace: dict[str, Any]) -> list[Declaration]:
 def _marked(
     function: Any,
     name: str | None,
-    price: str | None,
+    price: str | Mapping[str, str] | None,
     side_effects: bool | None,
     destination: str | None,
     timeout_s: float | None,
@@ -138,7 +139,10 @@ def _marked(
 def _check(name: Any, price: Any, side_effects: Any, destination: Any, timeout_s: Any) -> None:
     if not isinstance(name, str) or not _NAME.fullmatch(name):
         raise ValueError(f"name={name!r:.80}: a tool's name has 1 to 64 letters, digits, - and _")
-    if price is not None and not (isinstance(price, str) and _PRICE.fullmatch(price)):
+    if isinstance(price, Mapping):
+        if not all(isinstance(part, str) for pair in price.items() for part in pair):
+            raise ValueError(f"price={price!r:.80}: its keys and amounts must be text")
+    elif price is not None and not (isinstance(price, str) and _PRICE.fullmatch(price)):
         raise ValueError(f'price={price!r:.80}: must be text with at most six decimals, such as "0.05"')
     if side_effects is not None and not isinstance(side_effects, bool):
         raise ValueError(f"side_effects={side_effects!r:.80}: must be True or False")

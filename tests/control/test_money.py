@@ -25,6 +25,7 @@ async def test_a_call_in_doubt_is_shown_with_its_age_its_cause_and_its_deadline(
     assert call["age_s"] == 90.0
     assert "broke" in call["why"]
     assert call["charges_at"] > call["since"]
+    assert call["then"] == "settle"
     status = (await at.ask("status"))["in_doubt"]
     assert (status["count"], status["amount"]["micros"], status["oldest_at"]) == (1, 50_000, call["since"])
 

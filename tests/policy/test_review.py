@@ -31,6 +31,10 @@ SCOPED = "tiers: {a: {tools: ['*'], scopes: [s], caps: {day: '1'}}}\n"
             "tiers: {a: {tools: ['x__*'], caps: {day: '1'}}}\ntools: {x__a: {price: '1'}, y__b: {price: '1'}}",
             ["policy.yaml:2: tools.y__b: no tier grants y__b"],
         ),
+        (
+            f"tiers: {{a: {CAPPED}}}\ntools: {{x: {{price: '1', price_for: {{tiers: {{b: '2'}}}}}}}}",
+            ["policy.yaml:2: tools.x.price_for.tiers.b: there is no tier b"],
+        ),
         (f"tiers: {{a: {CAPPED}}}", []),
     ],
 )

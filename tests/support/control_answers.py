@@ -112,7 +112,7 @@ EPISODE = {
 }  # fmt: skip
 IN_DOUBT = {
     "call": "call_9fX", "agent": "research-bot", "session": "ses_7Kq2xYz", "tool": "payments__charge",
-    "amount": money("0.30"), "since": ago(minutes=14), "age_s": 840.0, "charges_at": ago(hours=-1),
+    "amount": money("0.30"), "since": ago(minutes=14), "age_s": 840.0, "charges_at": ago(hours=-1), "then": "settle",
     "why": "the connection broke after the request was sent",
 }  # fmt: skip
 

@@ -83,6 +83,8 @@ def marked(signature: str, *, declared: str = "", before: str = "") -> str:
         (marked("() -> threading.Thread", before="import threading"), "…/tools.py:3: f: what it returns: "),
         (marked("()", declared="(price=0.05)"), "…/tools.py:3: ValueError: price=0.05: must be text"),
         (marked("()", declared="(price='-1')"), "…/tools.py:3: ValueError: price='-1': must be text"),
+        (marked("()", declared="(price={'argument': 3})"), "…/tools.py:3: ValueError: price={'argument': 3}: its keys"),
+        (marked("()", declared="(price={'per_hour': '1'})"), "…/tools.py:3: price of f: per_hour: unknown key"),
         (marked("()", declared="(name='a b')"), "…/tools.py:3: ValueError: name='a b': a tool's name has"),
         (marked("()", declared="(side_effects='no')"), "…/tools.py:3: ValueError: side_effects='no': must be True"),
         (marked("()", declared="(timeout_s=0)"), "…/tools.py:3: ValueError: timeout_s=0: must be seconds"),

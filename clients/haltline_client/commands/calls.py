@@ -19,7 +19,7 @@ COLUMNS = (
     Column("CALL"),
     Column("AMOUNT", right=True),
     Column("AGE", right=True, spare=True),
-    Column("CHARGED IN"),
+    Column("BY ITSELF"),
     Column("AGENT"),
     Column("SESSION", spare=True),
     Column("TOOL", flex=True),
@@ -68,7 +68,7 @@ def _print_calls(desk: Desk, calls: list[InDoubt]) -> None:
             clean(one["call"]),
             amount(one["amount"]),
             duration(one["age_s"]),
-            age(one.get("charges_at"), desk.now),
+            _by_itself(one, desk),
             clean(one["agent"]),
             clean(one["session"]),
             clean(one["tool"]),
@@ -81,6 +81,13 @@ def _print_calls(desk: Desk, calls: list[InDoubt]) -> None:
         desk.page.line("")
         desk.page.line('It happened:      haltline calls settle CALL --reason "..."')
         desk.page.line('It did not:       haltline calls void CALL --reason "..."')
+
+
+def _by_itself(one: InDoubt, desk: Desk) -> str:
+    """`charged in 23 h`, or `voided in 23 h` where the operator declared that the tool only reads."""
+    if not one.get("charges_at"):
+        return ""
+    return f"{'voided' if one.get('then') == 'void' else 'charged'} in {age(one['charges_at'], desk.now)}"
 
 
 def _print_resolved(desk: Desk, result: Resolved) -> None:

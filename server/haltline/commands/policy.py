@@ -27,10 +27,14 @@ __all__ = ["check", "schema"]
 @click.option(
     "--policies", default="policies", type=click.Path(path_type=Path), metavar="FOLDER", help="[default: policies]"
 )
+@click.option("--data", metavar="FOLDER", help="The broker's data folder, for the tools that it has seen.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as one line of JSON.")
-def check(policies: Path, as_json: bool) -> int:
-    """Check the policy files of a folder. Exit code 3 when they cannot be used; warnings alone are 0."""
-    version, problems, warnings = _look(policies)
+def check(policies: Path, data: str | None, as_json: bool) -> int:
+    """Check the policy files of a folder. Exit code 3 when they cannot be used; warnings alone are 0.
+
+    Where a broker has run here, tools of its upstreams that no price covers are named.
+    """
+    version, problems, warnings = _look(policies, data)
     if as_json:
         result: dict[str, Any] = {
             "folder": str(policies),
@@ -53,15 +57,16 @@ def schema() -> None:
     click.echo(json.dumps(json_schema(), indent=2))
 
 
-def _look(folder: Path) -> tuple[str | None, tuple[Problem, ...], tuple[Problem, ...]]:
+def _look(folder: Path, data: str | None) -> tuple[str | None, tuple[Problem, ...], tuple[Problem, ...]]:
     """Version, problems and warnings of what a broker would read there."""
+    from haltline.commands.unpriced import unpriced  # noqa: PLC0415
     from haltline.policy.folder import read_folder  # noqa: PLC0415 - keeps `--help` fast
     from haltline.policy.policy import Policy  # noqa: PLC0415
     from haltline.policy.review import review  # noqa: PLC0415
 
     try:
         merged = read_folder(folder)
-        return Policy(merged).version, (), review(merged)
+        return Policy(merged).version, (), (*review(merged), *unpriced(merged, data))
     except ConfigError as error:
         return None, error.problems, ()
 

@@ -49,6 +49,7 @@ class Money:
             "since": iso(since_us),
             "age_s": (tx.now_us - since_us) / 1_000_000,
             "charges_at": None if hold.charges_at_us is None else iso(hold.charges_at_us),
+            "then": "void" if hold.read_only else "settle",
             "why": hold.why or "",
         }
 

@@ -121,5 +121,6 @@ def parse_price(value: object) -> PriceEntry:
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(str(step) for step in first["loc"])
-        said = first["msg"].removeprefix("Value error, ")
+        unknown = f"unknown key; a price has one of {', '.join(_KINDS)}"
+        said = unknown if first["type"] == "extra_forbidden" else first["msg"].removeprefix("Value error, ")
         raise ValueError(said if key in {"", "fixed"} else f"{key}: {said}") from error

@@ -19,7 +19,13 @@ def review(merged: Merged) -> tuple[Problem, ...]:
     """Every warning, in the order of files and lines."""
     if not merged.content.tiers:
         return (merged.problem(("tiers",), "there is no tier, so no agent can be added and nothing is allowed"),)
-    found = (*_tiers(merged), *_unused_scopes(merged), *_idle_rules(merged), *_idle_prices(merged))
+    found = (
+        *_tiers(merged),
+        *_unused_scopes(merged),
+        *_idle_rules(merged),
+        *_idle_prices(merged),
+        *_prices_for_nobody(merged),
+    )
     return tuple(sorted(found, key=lambda problem: (problem.file, problem.line or 0)))
 
 
@@ -60,6 +66,14 @@ def _idle_prices(merged: Merged) -> Iterator[Problem]:
     for pattern in merged.content.tools:
         if not _any_overlap(pattern, granted):
             yield merged.problem(("tools", pattern), f"no tier grants {pattern}, so this entry is never used")
+
+
+def _prices_for_nobody(merged: Merged) -> Iterator[Problem]:
+    for pattern, entry in merged.content.tools.items():
+        for tier in entry.price_for.tiers:
+            if tier not in merged.content.tiers:
+                path = ("tools", pattern, "price_for", "tiers", tier)
+                yield merged.problem(path, f"there is no tier {tier}, so this price is never used")
 
 
 def _any_overlap(pattern: str, patterns: Iterable[str]) -> bool:

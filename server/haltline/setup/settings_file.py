@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
+from haltline.policy.price_entry import parse_price
 from haltline.setup.settings_alerts import AlertsEntry
 from haltline.setup.settings_credentials import CredentialsEntry
 
@@ -101,7 +102,7 @@ class UpstreamEntry(_Strict):
     connect_timeout_s: Seconds = 10.0
     max_result_bytes: int = Field(8 * 1024 * 1024, ge=1024, le=256 * 1024 * 1024)
     max_concurrent: int = Field(32, ge=1, le=1024)
-    price: str | None = None
+    price: str | dict[str, str] | None = None
     read_only: bool = False
 
     @model_validator(mode="before")
@@ -117,9 +118,11 @@ class UpstreamEntry(_Strict):
     @field_validator("price", mode="before")
     @classmethod
     def _quoted_amount(cls, price: Any) -> Any:
-        if price is None or (isinstance(price, str) and _AMOUNT.fullmatch(price)):
-            return price
-        raise ValueError('must be a quoted amount with at most six decimals, such as "0.05"')
+        if isinstance(price, dict):
+            parse_price(price)
+        elif price is not None and not (isinstance(price, str) and _AMOUNT.fullmatch(price)):
+            raise ValueError('must be a quoted amount with at most six decimals, such as "0.05"')
+        return price
 
     @field_validator("prefix")
     @classmethod

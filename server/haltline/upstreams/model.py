@@ -94,8 +94,8 @@ class UpstreamSpec:
     """Also bounds the start of a program, at three times this: package runners may have to fetch it first."""
     max_result_bytes: int = 8 * 1024 * 1024
     max_concurrent: int = 32
-    price: str | None = None
-    """Default price of its tools, as in policies (`"0.05"`); a policy entry wins."""
+    price: str | Mapping[str, str] | None = None
+    """Default price of its tools, as in policies (`"0.05"`, or a mapping); a policy entry wins."""
     read_only: bool = False
     disabled: bool = False
     credentials: Credentials | None = None

@@ -16,6 +16,7 @@ from typing import Any
 
 from haltline import authoring
 from haltline.authoring import Declaration, declarations_in
+from haltline.policy.price_entry import parse_price
 from haltline.upstreams.model import UpstreamSpec
 
 __all__ = ["GROUP", "LoadFailed", "load"]
@@ -47,7 +48,17 @@ def load(spec: UpstreamSpec) -> list[Declaration]:
             raise LoadFailed(
                 f"{one.file}:{one.line}: a second tool named {one.name!r}, after {known.file}:{known.line}; rename one"
             )
+        _check_price(one)
     return declarations
+
+
+def _check_price(one: Declaration) -> None:
+    if one.price is None:
+        return
+    try:
+        parse_price(one.price)
+    except ValueError as error:
+        raise LoadFailed(f"{one.file}:{one.line}: price of {one.name}: {error}") from error
 
 
 def _of_file(path: Path, upstream: str) -> ModuleType:
