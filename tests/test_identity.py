@@ -139,7 +139,7 @@ def test_what_an_agent_was_registered_with_is_what_is_read(people: People) -> No
     assert people.agent("a") == people.agent_by_id(made.id) == made
     session, _ = people.session(made, tools=("up__*",), caps=caps)
     assert people.identity.session(_tx(people), session.id) == session
-    who = people.identity.principal(made, session)
+    who = people.identity.principal(_tx(people), made, session)
     assert (who.agent, who.tier, who.tools, who.scopes, who.hours) == ("a", "t", ("up__*",), ("x", "y"), hours)
     assert (who.agent_caps, who.session_caps, who.task) == (caps, caps, "a task")
 

@@ -192,9 +192,12 @@ class Session(TypedDict):
     cap: Money | None
     calls: int
     running: int
+    parent: NotRequired[str | None]
+    """The session that opened it for a sub-agent. What a session spent includes what those below it did."""
 
 
 class SessionDetail(Session):
+    children: NotRequired[list[Session]]
     tools: list[str]
     caps: dict[str, Quantity]
     halt: NotRequired[HaltCause | None]

@@ -13,6 +13,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
+from haltline.lineage import FAMILY, parents
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
@@ -30,12 +32,14 @@ REMEMBERED_MAX = 20_000
 
 @dataclass(slots=True)
 class TaskAccount:
-    """One session's money and calls. Held and in doubt both count; only an end frees or settles them."""
+    """Money and calls of one session and those below it. Held and in doubt both count; only an end frees or settles them."""
 
     settled: int = 0
     held: int = 0
     calls_settled: int = 0
     calls_open: int = 0
+    above: tuple[str, ...] = ()
+    """The sessions in whose accounts this one's calls count too (R20)."""
 
     def admit(self, amount: int) -> None:
         self.held += amount
@@ -200,23 +204,29 @@ class Accounts:
         self._tasks.clear()
         self._agents.clear()
 
-    def drop(self, agent_id: str, session_id: str) -> None:
+    def drop(self, agent_id: str, session_ids: Iterable[str]) -> None:
         self._agents.pop(agent_id, None)
-        self._tasks.pop(session_id, None)
+        for session_id in session_ids:
+            self._tasks.pop(session_id, None)
+
+    def line(self, tx: Tx, session_id: str) -> tuple[TaskAccount, ...]:
+        """Every account in which a call of this session counts: its own, and those of the sessions above it."""
+        task = self.task(tx, session_id)
+        return (task, *(self.task(tx, above) for above in task.above))
 
     def task(self, tx: Tx, session_id: str) -> TaskAccount:
         known = self._tasks.get(session_id)
         if known is None:
             if len(self._tasks) >= self._most:
                 self._tasks.clear()
-            row = tx.execute(
-                "SELECT coalesce(sum(charged_micros), 0),"
+            settled, held, ended, running = tx.execute(
+                "SELECT coalesce(sum(charged_micros), 0),"  # noqa: S608 - a constant
                 " coalesce(sum(amount_micros) FILTER (WHERE state IN ('held', 'in_doubt')), 0),"
                 " count(*) FILTER (WHERE state = 'settled'), count(*) FILTER (WHERE state IN ('held', 'in_doubt'))"
-                " FROM holds WHERE session_id = ?",
+                f" FROM holds WHERE session_id IN ({FAMILY})",
                 (session_id,),
             ).fetchone()
-            known = self._tasks[session_id] = TaskAccount(*row)
+            known = self._tasks[session_id] = TaskAccount(settled, held, ended, running, parents(tx, session_id))
         return known
 
     def agent(self, tx: Tx, agent_id: str) -> AgentAccount:

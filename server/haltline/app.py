@@ -25,6 +25,7 @@ from haltline.calls.rounds import Rounds
 from haltline.calls.running import RunningCalls
 from haltline.calls.watcher import Watcher
 from haltline.checkpoints import Checkpoints
+from haltline.children import Children
 from haltline.clock import Clock
 from haltline.clockwatch import ClockWatch
 from haltline.control import Control
@@ -53,6 +54,7 @@ from haltline.store.writer import Writer
 from haltline.upstreams.catalog import Catalog
 from haltline.upstreams.drill import DrillUpstream
 from haltline.upstreams.open import open_all, tool_defaults
+from haltline.upstreams.own import OwnUpstream
 from haltline.wire.endpoint import Endpoint
 from haltline.wire.guard import Guard
 from haltline.wire.headers import warm_up
@@ -208,6 +210,7 @@ class App:
         catalog.reviewed_by(Quarantine(parts).review)
         drilled = DrillUpstream()
         await catalog.keep_own(drilled)
+        await catalog.keep_own(OwnUpstream(Children(parts).open))
         checkpoints = Checkpoints(writer, audit, signing, folder.checkpoints, outside=settings.checkpoint_to)
         return App(settings, folder, parts, checkpoints, pepper, drilled)
 

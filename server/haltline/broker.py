@@ -21,7 +21,7 @@ from haltline.calls import dispatch, records
 from haltline.calls.admission import Dead
 from haltline.calls.call import Admitted, NoSuchTool
 from haltline.calls.dispatch import Outcome
-from haltline.calls.judging import judged, lasting, still_asked
+from haltline.calls.judging import Judged, judged, lasting, still_asked
 from haltline.calls.refusals import as_error, refusal
 from haltline.calls.replays import Again, Keyed, used_before
 from haltline.calls.rounds import BadState, Round, asks_for_input, new_nonce
@@ -30,7 +30,7 @@ from haltline.calls.watching import marks, watched
 from haltline.errors import NotFound, StoreUnavailable
 from haltline.identity import Unknown
 from haltline.ledger import Hold
-from haltline.policy.model import Allow, Deny, Facts, Halt, Principal, Reason
+from haltline.policy.model import Allow, Deny, Halt, Principal, Reason
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -104,7 +104,7 @@ class Broker:
             return who
         if isinstance(who, Dead) or policy is None or self._closed() is not None or self._unrecorded.waiting:
             return None
-        if self._parts.halts.on(tx, who.session_id, who.agent_id):
+        if self._parts.halts.on(tx, who.session_id, who.agent_id, who.sessions_above):
             return None
         tx.after_commit(lambda: self._parts.calls.bind(running, who.agent_id, who.session_id))
         return who
@@ -137,10 +137,11 @@ class Broker:
             records.denied_dead(tx, self._parts, running.id, who, request)
             return refusal("denied", [who.reason], call=running.id)
         closed = self._closed()
-        decision, facts = (Deny((closed,)), Facts()) if closed else judged(tx, self._parts, who, request, policy)
+        judgement = Judged(Deny((closed,))) if closed else judged(tx, self._parts, who, request, policy)
+        decision = judgement.decision
         keyed = self._parts.replays.keyed(who, request)
         key = keyed if isinstance(keyed, Keyed) else None
-        said = records.Said(who, request, running.id, tool, policy.version if policy else None, facts, key)
+        said = records.Said(who, request, running.id, tool, policy.version if policy else None, judgement, key)
         if closed is None and policy is not None:
             state = request.params.get("requestState")
             goes_on = tool is not None and isinstance(state, str) and not request.peer.handshake

@@ -12,7 +12,7 @@ from haltline.errors import Conflict
 from haltline.policy.model import CapKind, HaltFact
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from haltline.store.reader import Reader
     from haltline.store.writer import Tx
@@ -54,13 +54,15 @@ class Allowance:
 class Halts:
     """Every method takes the transaction of its caller; nothing is remembered between transactions."""
 
-    def on(self, tx: Tx, session_id: str, agent_id: str) -> tuple[HaltFact, ...]:
-        """What stops a call of this session and agent now: a call needs none of the three to be set."""
-        # Three look-ups: written as one with OR, SQLite reads every halt that is set.
+    def on(self, tx: Tx, session_id: str, agent_id: str, above: Sequence[str] = ()) -> tuple[HaltFact, ...]:
+        """What stops a call of this session and agent now: a call needs none of the three to be set, nor one of a session
+        `above` it (R20).
+        """
+        # Look-ups of their own: written as one with OR, SQLite reads every halt that is set.
         one = f"{_HALT} WHERE lifted_us IS NULL AND scope = ? AND subject_id = ?"
+        sessions = [value for subject in (session_id, *above) for value in ("session", subject)]
         rows = tx.execute(
-            f"{one} UNION ALL {one} UNION ALL {one}",
-            ("session", session_id, "agent", agent_id, EVERYTHING, EVERYTHING),
+            " UNION ALL ".join([one] * (3 + len(above))), (*sessions, "agent", agent_id, EVERYTHING, EVERYTHING)
         )
         return tuple(_halt(row).fact() for row in rows)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hmac
 import re
 import secrets
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
 import orjson
@@ -16,6 +16,7 @@ import orjson
 from haltline.credentials import CredentialClass, Presented, issue, keyed_hash, parse
 from haltline.errors import Conflict, NotFound, RequestError
 from haltline.identity_rows import AGENT, SESSION, AgentRow, OperatorRow, SessionRow, agent_of, json_of, session_of
+from haltline.lineage import family
 from haltline.policy.caps import caps_to_json
 from haltline.policy.hours import hours_to_json
 from haltline.policy.model import NO_CAPS, Caps, Hours, Principal
@@ -203,17 +204,22 @@ class Identity:
         tools: tuple[str, ...] | None = None,
         caps: Caps = NO_CAPS,
         auto: tuple[str, str] | None = None,
+        parent: str | None = None,
     ) -> SessionRow:
-        """Raises Conflict for a revoked agent. `auto` is (agent credential id, MCP session key) where R24 opens it."""
+        """Raises Conflict for a revoked agent. `auto` is (agent credential id, MCP session key) where R24 opens it;
+        `parent` the session that opens it for a sub-agent (R20).
+        """
         if agent.state != "active":
             raise Conflict(
                 f"{agent.handle} is revoked; a person brings it back with: haltline agents reissue {agent.handle}"
             )
-        session = SessionRow(new_id("ses"), agent.id, task, tools, caps, "open", opened_by, tx.now_us, expires_us, None)
+        session = SessionRow(
+            new_id("ses"), agent.id, task, tools, caps, "open", opened_by, tx.now_us, expires_us, None, parent
+        )
         credential, key = auto or (None, None)
         tx.execute(
             "INSERT INTO sessions (id, agent_id, task, tools, caps, opened_by, opened_us, expires_us, last_used_us,"
-            " auto_credential, auto_key) VALUES (?,?,?,?,?,?,?,?,?,?,?)",
+            " auto_credential, auto_key, parent_id) VALUES (?,?,?,?,?,?,?,?,?,?,?,?)",
             (
                 session.id,
                 agent.id,
@@ -226,6 +232,7 @@ class Identity:
                 tx.now_us,
                 credential,
                 key,
+                parent,
             ),
         )
         return session
@@ -264,16 +271,31 @@ class Identity:
             rows = tx.execute(f"{SESSION}{open_ones}", (*given, tx.now_us, most))
         return [session_of(row) for row in rows]
 
-    def revoke_session(self, tx: Tx, session_id: str) -> None:
-        tx.execute(
-            "UPDATE sessions SET state = 'revoked', ended_us = ? WHERE id = ? AND state = 'open'",
-            (tx.now_us, session_id),
-        )
-        tx.execute(
-            "UPDATE credentials SET revoked_us = ? WHERE session_id = ? AND revoked_us IS NULL", (tx.now_us, session_id)
-        )
+    def revoke_session(self, tx: Tx, session_id: str) -> tuple[str, ...]:
+        """End it and every session below it (R19). Returns the ids of those that ended now, its own first in any case."""
+        ended = [session_id]
+        for one in family(tx, session_id):
+            cursor = tx.execute(
+                "UPDATE sessions SET state = 'revoked', ended_us = ? WHERE id = ? AND state = 'open'", (tx.now_us, one)
+            )
+            if cursor.rowcount and one != session_id:
+                ended.append(one)
+            tx.execute(
+                "UPDATE credentials SET revoked_us = ? WHERE session_id = ? AND revoked_us IS NULL", (tx.now_us, one)
+            )
+        return tuple(ended)
 
-    def principal(self, agent: AgentRow, session: SessionRow) -> Principal:
+    def children(self, tx: Tx, session_id: str) -> list[SessionRow]:
+        """The sessions that this one opened itself, the oldest first."""
+        rows = tx.execute(f"{SESSION} WHERE parent_id = ? ORDER BY opened_us, rowid", (session_id,))
+        return [session_of(row) for row in rows]
+
+    def principal(self, tx: Tx, agent: AgentRow, session: SessionRow) -> Principal:
+        """Who acts in this session, with those above it: what it may do they must be allowed too (R20)."""
+        above: tuple[Principal, ...] = ()
+        if session.parent_id is not None:
+            parent = self.principal(tx, agent, self.session(tx, session.parent_id))
+            above = (replace(parent, above=()), *parent.above)
         return Principal(
             agent_id=agent.id,
             agent=agent.handle,
@@ -285,6 +307,7 @@ class Identity:
             hours=agent.hours,
             agent_caps=agent.caps,
             session_caps=session.caps,
+            above=above,
         )
 
     def sessionless(self, agent: AgentRow) -> Principal:

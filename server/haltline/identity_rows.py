@@ -43,6 +43,8 @@ class SessionRow:
     opened_us: int
     expires_us: int
     ended_us: int | None
+    parent_id: str | None = None
+    """The session that opened it for a sub-agent (R20)."""
 
     def life(self, now_us: int) -> Literal["open", "revoked", "expired"]:
         """Expiry is read from the clock, never written, so that a stopped broker changes nothing."""
@@ -60,7 +62,9 @@ class OperatorRow:
 
 
 AGENT = "SELECT id, handle, tier, owner, scopes, hours, caps, state, created_us FROM agents"
-SESSION = "SELECT id, agent_id, task, tools, caps, state, opened_by, opened_us, expires_us, ended_us FROM sessions"
+SESSION = (
+    "SELECT id, agent_id, task, tools, caps, state, opened_by, opened_us, expires_us, ended_us, parent_id FROM sessions"
+)
 
 
 def json_of(value: object) -> str:

@@ -100,7 +100,7 @@ class Ledger:
 
     def hold(self, tx: Tx, hold: Hold) -> None:
         """Reserve, as of this transaction's time. Called only after the decision allowed it, in the same unit (P2)."""
-        task, agent = self._touch(tx, hold.agent_id, hold.session_id)
+        tasks, agent = self._touch(tx, hold.agent_id, hold.session_id)
         tx.execute(
             "INSERT INTO holds (id, agent_id, session_id, tool, upstream, amount_micros, state, charge_on_error, read_only,"
             " admitted_us) VALUES (?,?,?,?,?,?,'held',?,?,?)",
@@ -116,7 +116,8 @@ class Ledger:
                 tx.now_us,
             ),
         )
-        task.admit(hold.amount_micros)
+        for task in tasks:
+            task.admit(hold.amount_micros)
         agent.admit(hold.id, hold.amount_micros, tx.now_us)
 
     def settle(self, tx: Tx, call_id: str, charged_micros: int, why: str | None = None) -> Hold:
@@ -172,7 +173,7 @@ class Ledger:
         before = self.get(tx, call_id)
         if (before.state, to) not in _LIFE:
             raise Conflict(f"call {call_id} is {before.state} and cannot become {to}")
-        task, agent = self._touch(tx, before.agent_id, before.session_id)
+        tasks, agent = self._touch(tx, before.agent_id, before.session_id)
         tx.execute(
             "UPDATE holds SET state = ?, charged_micros = ?, ended_us = ?, doubt_us = coalesce(doubt_us, ?),"
             " charges_at_us = ?, why = coalesce(?, why) WHERE id = ?",
@@ -186,14 +187,16 @@ class Ledger:
                 call_id,
             ),
         )
-        task.move(to, before.amount_micros, charged or 0)
+        for task in tasks:
+            task.move(to, before.amount_micros, charged or 0)
         agent.move(call_id, to, charged or 0, tx.now_us)
         return before
 
-    def _touch(self, tx: Tx, agent_id: str, session_id: str) -> tuple[TaskAccount, AgentAccount]:
-        """Both accounts, loaded before a row changes: after it, the change would be counted twice."""
-        tx.on_rollback(lambda: self._accounts.drop(agent_id, session_id))
-        return self._accounts.task(tx, session_id), self._accounts.agent(tx, agent_id)
+    def _touch(self, tx: Tx, agent_id: str, session_id: str) -> tuple[tuple[TaskAccount, ...], AgentAccount]:
+        """All accounts that it counts in, loaded before a row changes: after it, the change would be counted twice."""
+        tasks = self._accounts.line(tx, session_id)
+        tx.on_rollback(lambda: self._accounts.drop(agent_id, (session_id, *tasks[0].above)))
+        return tasks, self._accounts.agent(tx, agent_id)
 
 
 _HOLD = (

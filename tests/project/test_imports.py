@@ -16,12 +16,12 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     # What knows nothing of the rest.
     ("errors", "clock", "credentials", "redact", "stored_json", "logs", "authoring"),
     ("policy", "wire"),
-    ("store",),
+    ("store", "lineage"),
     # The parts: none knows another.
     ("identity", "identity_rows", "ledger", "accounts", "audit", "audit_check", "checkpoints", "halts", "alerts", "upstreams", "pins", "signals"),
     ("policy_source",),
     # The path of a call, what an operator can do, and what both stand on.
-    ("parts", "facts", "standings", "alarm", "clockwatch", "quarantine", "calls", "health", "broker", "control", "control_tool", "control_tools", "control_alert_tools", "control_drill_tools", "shapes"),
+    ("parts", "facts", "standings", "alarm", "clockwatch", "quarantine", "calls", "children", "health", "broker", "control", "control_tool", "control_tools", "control_alert_tools", "control_drill_tools", "shapes"),
     ("gateway", "control_mcp", "drill"),
     ("setup",),
     ("http_server",),

@@ -89,7 +89,7 @@ def print_sessions(desk: Desk, sessions: list[Session], *, with_agent: bool) -> 
             bare_amount(one["held"]),
             amount(one["cap"]),
             when(one["expires_at"], desk.now, seconds=False),
-            clean(one["task"]),
+            f"{'└ ' if one.get('parent') else ''}{clean(one['task'])}",
         )
         rows.append((*first, *rest))
     desk.page.table(columns, rows, empty="No open sessions.")
@@ -119,6 +119,9 @@ def _print_detail(desk: Desk, session: SessionDetail) -> None:
         page.fact("halted", f"{cause(halt)} ({since(halt, desk.now)})")
     page.fact("agent", clean(session["agent"]))
     page.fact("task", clean(session["task"]))
+    parent = session.get("parent")
+    if parent:
+        page.fact("opened for", f"a sub-agent of session {clean(parent)}")
     page.fact("opened", f"{when(session['opened_at'], desk.now)} ({age(session['opened_at'], desk.now)} ago)")
     page.fact("expires", _ends(desk, session["expires_at"]))
     page.fact("calls", f"{count(session['calls'])}, {count(session['running'])} running")
@@ -126,6 +129,11 @@ def _print_detail(desk: Desk, session: SessionDetail) -> None:
     page.fact("caps", caps(session["caps"]))
     print_balances(desk, session["balances"])
     print_allowances(desk.page, session.get("allowances", []), desk.now)
+    children = session.get("children", [])
+    if children:
+        page.line("")
+        page.line("Sessions of sub-agents (what they spend is in the balances above):")
+        print_sessions(desk, children, with_agent=False)
     print_actions(desk, session["last_actions"])
 
 

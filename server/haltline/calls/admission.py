@@ -64,7 +64,7 @@ class Doorman:
         if life == "expired":
             text = "this session has expired; ask for a new one, its credential is dead"
             return self._dead(tx, agent, session.id, Reason("session.expired", text), session.expires_us)
-        return self._identity.principal(agent, session)
+        return self._identity.principal(tx, agent, session)
 
     def _of_agent(
         self,
@@ -89,7 +89,7 @@ class Doorman:
             session = self._open(tx, credential, agent, session_key, tier.auto_session_longest_s)
         if session is None:
             return self._identity.sessionless(agent)
-        return self._identity.principal(agent, session)
+        return self._identity.principal(tx, agent, session)
 
     def _open(self, tx: Tx, credential: Credential, agent: AgentRow, session_key: str, longest_s: float) -> SessionRow:
         expires_us = tx.now_us + int(longest_s * 1_000_000)

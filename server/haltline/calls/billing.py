@@ -14,6 +14,7 @@ from haltline.facts import gather
 from haltline.policy.model import CapKind, Reason
 from haltline.policy.money import format_amount
 from haltline.policy.prices import Bill
+from haltline.standings import standings
 
 if TYPE_CHECKING:
     from haltline.calls.call import Admitted
@@ -55,6 +56,16 @@ def halt_for_overage(tx: Tx, parts: Parts, call: str, admitted: Admitted, charge
     _halt(tx, parts, call, admitted, "session", Reason(OVERAGE, text, numbers))
     if policy is None:
         return
+    for above in who.above:  # a breached cap halts its owner (R20)
+        for one in standings(above, policy, gather(tx, parts, above, policy)):
+            if one.kind is CapKind.TASK and one.settled > one.limit:
+                over = f"{text}; task cap {format_amount(one.limit)}, spent {format_amount(one.settled)}"
+                more: dict[str, int | str | None] = {
+                    "cap": "task",
+                    "limit_micros": one.limit,
+                    "settled_micros": one.settled,
+                }
+                _halt(tx, parts, call, admitted, "session", Reason(OVERAGE, over, {**numbers, **more}), above)
     facts = gather(tx, parts, who, policy)
     for limit in policy.limits(who):
         cap = _OF_AGENTS.get(limit.kind)
@@ -63,7 +74,7 @@ def halt_for_overage(tx: Tx, parts: Parts, call: str, admitted: Admitted, charge
         most, spent = limit.limit + facts.allowances.get(limit.kind, 0), _spent(facts, limit.kind)
         if spent > most:
             over = f"{text}; {cap} cap {format_amount(most)}, spent {format_amount(spent)}"
-            more: dict[str, int | str | None] = {"cap": cap, "limit_micros": most, "settled_micros": spent}
+            more = {"cap": cap, "limit_micros": most, "settled_micros": spent}
             _halt(tx, parts, call, admitted, "agent", Reason(OVERAGE, over, {**numbers, **more}))
 
 
@@ -73,9 +84,15 @@ def _spent(facts: Facts, kind: CapKind) -> int:
 
 
 def _halt(
-    tx: Tx, parts: Parts, call: str, admitted: Admitted, scope: Literal["session", "agent"], reason: Reason
+    tx: Tx,
+    parts: Parts,
+    call: str,
+    admitted: Admitted,
+    scope: Literal["session", "agent"],
+    reason: Reason,
+    owner: Principal | None = None,
 ) -> None:
-    who: Principal = admitted.who
+    who = owner or admitted.who
     subject = who.session_id if scope == "session" else who.agent_id
     cap = reason.facts.get("cap")
     by = "price" if cap is None else f"cap {cap}"

@@ -5,17 +5,20 @@ Reads the catalogue, the pins and the ledger; reserves nothing and records nothi
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 import structlog
 
 from haltline.facts import gather
-from haltline.policy.drill import as_drilled, is_drill
+from haltline.policy.decide import for_child
+from haltline.policy.drill import DRILL, as_drilled, is_drill
 from haltline.policy.model import Allow, Deny, Facts, Reason, ToolCall
 from haltline.quarantine import comes_first, not_served
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Mapping
 
     from haltline.calls.call import CallRequest
     from haltline.parts import Parts
@@ -24,23 +27,32 @@ if TYPE_CHECKING:
     from haltline.store.writer import Tx
     from haltline.upstreams.catalog import Tool
 
-__all__ = ["judged", "lasting", "still_asked"]
+__all__ = ["Judged", "judged", "lasting", "still_asked"]
 
 log = structlog.get_logger(__name__)
 _STILL_ASKED = frozenset({"everything", "agent", "session", "scope", "args", "policy", "upstream"})
 
 
-def judged(tx: Tx, parts: Parts, who: Principal, request: CallRequest, policy: Policy | None) -> tuple[Decision, Facts]:
+@dataclass(frozen=True, slots=True)
+class Judged:
     """The decision, and what it was made from."""
+
+    decision: Decision
+    facts: Facts = field(default_factory=Facts)
+    owner: Principal | None = None
+    """Whose caps and halts refused it, where that is a session above the caller's (R20)."""
+    above: Mapping[str, Facts] = field(default_factory=lambda: MappingProxyType({}))
+    """What was read of the sessions above, by their ids."""
+
+
+def judged(tx: Tx, parts: Parts, who: Principal, request: CallRequest, policy: Policy | None) -> Judged:
     tool = request.target
     if policy is None:
         text = "the policy cannot be read, so nothing is allowed until an operator repairs it"
-        return Deny((Reason("policy.error", text),)), Facts()
-    own = tool is not None and parts.catalog.is_own(tool)
-    if tool is None or (own and not is_drill(who)):
-        return _unlisted(parts, who, policy, request.tool), Facts()
-    who = as_drilled(who) if own else who
-    facts = gather(tx, parts, who, policy)
+        return Judged(Deny((Reason("policy.error", text),)))
+    if tool is None or (tool.upstream == DRILL and not is_drill(who)):
+        return Judged(_unlisted(parts, who, policy, request.tool))
+    own = parts.catalog.is_own(tool)
     asked = ToolCall(
         tool.name,
         tool.upstream,
@@ -49,10 +61,17 @@ def judged(tx: Tx, parts: Parts, who: Principal, request: CallRequest, policy: P
         free=own or request.method != "tools/call",  # unless priced (R25)
         follows=request.method.startswith("tasks/"),
     )
-    decision = _decided(lambda: policy.decide(asked, who, facts, tx.now_us))
+    above: dict[str, Facts] = {}
+    for owner in reversed(who.above):
+        facts = above[owner.session_id] = gather(tx, parts, owner, policy)
+        refused = _decide(policy, asked, owner, facts, tx.now_us)
+        if not isinstance(refused, Allow):
+            return Judged(for_child(owner, refused), facts, owner, above)
+    facts = gather(tx, parts, who, policy)
+    decision = _decide(policy, asked, who, facts, tx.now_us)
     if request.method == "tools/call" and not own:
         decision = _as_pinned(tx, parts, tool, decision)
-    return decision, facts
+    return Judged(decision, facts, above=above)
 
 
 def still_asked(reason: Reason) -> bool:
@@ -87,10 +106,10 @@ def _unlisted(parts: Parts, who: Principal, policy: Policy, tool: str) -> Deny:
     return Deny((Reason("upstream.unavailable", f"{away[0]} cannot be reached now", retryable=True),))
 
 
-def _decided(decide: Callable[[], Decision]) -> Decision:
+def _decide(policy: Policy, asked: ToolCall, who: Principal, facts: Facts, now_us: int) -> Decision:
     """The decision; whatever breaks in it is a refusal (P6)."""
     try:
-        return decide()
+        return policy.decide(asked, as_drilled(who) if asked.upstream == DRILL else who, facts, now_us)
     except Exception as error:
         log.error("policy_failed", exc_info=error)
         return Deny((Reason("policy.error", "the policy failed on this call; an operator must look at it"),))

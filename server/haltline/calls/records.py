@@ -21,11 +21,12 @@ if TYPE_CHECKING:
     from haltline.calls.admission import Dead
     from haltline.calls.call import Admitted, CallRequest
     from haltline.calls.dispatch import Outcome
+    from haltline.calls.judging import Judged
     from haltline.calls.replays import Keyed
     from haltline.calls.running import Running
     from haltline.ledger import Hold
     from haltline.parts import Parts
-    from haltline.policy.model import Allow, Deny, Facts, Principal, Reason
+    from haltline.policy.model import Allow, Deny, Principal, Reason
     from haltline.store.writer import Tx
     from haltline.upstreams.catalog import Tool
 
@@ -58,7 +59,7 @@ class Said:
     call: str
     tool: Tool | None
     policy: str | None
-    facts: Facts
+    judged: Judged
     keyed: Keyed | None = None
     marks: Mapping[str, str] = field(default_factory=dict)
     """What signals read of an admitted call."""
@@ -71,6 +72,9 @@ class Said:
             described["tool_digest"] = self.tool.digest
         if self.keyed is not None:
             described["idempotency"] = self.keyed.mark.hex()
+        if self.judged.above:
+            described["owner"] = None if self.judged.owner is None else self.judged.owner.session_id
+            described["above"] = {session: as_recorded(facts) for session, facts in self.judged.above.items()}
         return Event(
             kind,
             f"agent:{self.who.agent}",
@@ -81,7 +85,7 @@ class Said:
             tool=self.request.tool,
             upstream=None if self.tool is None else self.tool.upstream,
             policy=self.policy,
-            body={**described, "facts": as_recorded(self.facts), "from": self.request.source},
+            body={**described, "facts": as_recorded(self.judged.facts), "from": self.request.source},
             payloads={"arguments": self.request.arguments},
         )
 
@@ -121,7 +125,8 @@ def refused(tx: Tx, parts: Parts, said: Said, decision: Deny | Halt) -> None:
     body = {"decision": "halt" if halts else "deny", "reasons": _reasons(decision.reasons)}
     parts.audit.append(tx, said.event(Kind.CALL_DENIED, body))
     if isinstance(decision, Halt):
-        halted(tx, parts, said.who, decision, said.policy, call=said.call, tool=said.request.tool)
+        owner = said.judged.owner or said.who  # a breached cap halts its owner (R20)
+        halted(tx, parts, owner, decision, said.policy, call=said.call, tool=said.request.tool)
 
 
 def halted(

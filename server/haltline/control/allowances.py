@@ -46,7 +46,7 @@ def _shown(
         agent = identity.agent_by_id(tx, subject_id if session is None else session.agent_id)
     except NotFound:
         return None
-    who = identity.sessionless(agent) if session is None else identity.principal(agent, session)
+    who = identity.sessionless(agent) if session is None else identity.principal(tx, agent, session)
     amount = sum(one.amount for one in ones)
     standing = () if policy is None else standings(who, policy, gather(tx, parts, who, policy))
     remaining = next((one.remaining for one in standing if one.kind is cap), amount)

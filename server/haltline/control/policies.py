@@ -11,6 +11,7 @@ from haltline.control.allowances import shown_allowances
 from haltline.control.views import Shown
 from haltline.errors import ConfigError, Conflict, RequestError
 from haltline.facts import gather
+from haltline.policy.decide import for_child
 from haltline.policy.model import Allow, Halt, Reason, ToolCall
 from haltline.quarantine import comes_first, not_served
 
@@ -38,6 +39,23 @@ class Asked:
     now_us: int
     dead: Reason | None
     allowances: list[c.Allowance]
+    above: tuple[tuple[Principal, Facts], ...]
+    """The sessions above, the root first: each must be allowed the call too (R20)."""
+
+    def explain(self, policy: Policy, call: ToolCall) -> tuple[Decision, list[r.RuleSaid]]:
+        """The decision, and what every rule said: those of the sessions above in front, named by their session."""
+        decision: Decision | None = None
+        rules: list[r.RuleSaid] = []
+        for who, facts in (*self.above, (self.who, self.facts)):
+            said = policy.explain(call, who, facts, self.now_us)
+            of = "" if who is self.who else f"session {who.session_id}: "
+            rules += [
+                {"rule": f"{of}{one.rule}", "where": one.where, "spoke": one.spoke, "text": one.text}
+                for one in said.rules
+            ]
+            if decision is None and not isinstance(said.decision, Allow):
+                decision = for_child(who, said.decision) if of else said.decision
+        return decision or said.decision, rules
 
 
 class Policies:
@@ -64,10 +82,12 @@ class Policies:
             if policy is None:
                 raise Conflict("the policy cannot be read, so every call is refused; run: haltline policy check")
             identity = self._parts.identity
-            who = identity.sessionless(row) if found is None else identity.principal(row, found)
+            who = identity.sessionless(row) if found is None else identity.principal(tx, row, found)
             granted = self._parts.halts.granted(tx, (who.session_id, who.agent_id))
             allowed = shown_allowances(tx, self._parts, granted)
-            return Asked(who, gather(tx, self._parts, who, policy), tx.now_us, _dead(row, found, tx.now_us), allowed)
+            above = tuple((one, gather(tx, self._parts, one, policy)) for one in reversed(who.above))
+            facts = gather(tx, self._parts, who, policy)
+            return Asked(who, facts, tx.now_us, _dead(row, found, tx.now_us), allowed, above)
 
         asked = await self._desk.act(request, unit)
         assert policy is not None
@@ -84,16 +104,13 @@ class Policies:
         found = catalog.tool(tool)
         owner = found.upstream if found is not None else catalog.owner(tool)
         call = ToolCall(tool, owner or "", arguments, None if found is None else found.input_schema)
-        said = policy.explain(call, asked.who, asked.facts, asked.now_us)
-        rules: list[r.RuleSaid] = [
-            {"rule": one.rule, "where": one.where, "spoke": one.spoke, "text": one.text} for one in said.rules
-        ]
+        decision, rules = asked.explain(policy, call)
         before = _before_the_policy(asked.dead, tool, listed=found is not None, owner=owner)
         if before is None and found is not None:
             before = not_served(self._parts.pins.shown(found.upstream, found.own_name), found)
         if before is not None:
             rules.insert(0, {"rule": "broker", "where": "", "spoke": "deny", "text": before.text})
-        reasons = _reasons(said.decision)
+        reasons = _reasons(decision)
         decides = before is not None and (
             asked.dead is not None
             or owner is None
@@ -101,8 +118,8 @@ class Policies:
             or (found is not None and not comes_first(reasons[0]))
         )
         return {
-            "decision": "deny" if decides else _word(said.decision),
-            "amount": self._amount(policy, said.decision),
+            "decision": "deny" if decides else _word(decision),
+            "amount": self._amount(policy, decision),
             "reasons": [_shown(one) for one in ((before,) if decides and before is not None else reasons)],
             "rules": rules,
             "allowances": asked.allowances,

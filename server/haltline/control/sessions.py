@@ -61,7 +61,7 @@ class Sessions:
         why = None if reason is None else self._desk.why(reason)
         narrowed, patterns = parsed_caps(caps), _patterns(tools)
 
-        def unit(tx: Tx, operator: Operator) -> tuple[AgentRow, SessionRow, str]:
+        def unit(tx: Tx, operator: Operator) -> tuple[AgentRow, SessionRow, Principal, str]:
             row = self._parts.identity.agent(tx, agent)
             self._check_running(tx)
             session = self._parts.identity.open_session(
@@ -82,10 +82,10 @@ class Sessions:
             }
             event = self._desk.event(Kind.SESSION_OPENED, operator, request, agent=row, session=session.id, body=body)
             self._parts.audit.append(tx, event)
-            return row, session, self._parts.identity.issue_session_credential(tx, session)
+            who = self._parts.identity.principal(tx, row, session)
+            return row, session, who, self._parts.identity.issue_session_credential(tx, session)
 
-        row, session, token = await self._desk.act(request, unit)
-        who = self._parts.identity.principal(row, session)
+        row, session, who, token = await self._desk.act(request, unit)
         policy = self._parts.policies.current
         return {
             "session": session.id,
@@ -161,15 +161,17 @@ class Sessions:
 
     def _detail(self, tx: Tx, row: SessionRow, agent: AgentRow) -> r.SessionDetail:
         policy = self._parts.policies.current
-        shown, who = Shown(policy), self._parts.identity.principal(agent, row)
+        shown, who = Shown(policy), self._parts.identity.principal(tx, agent, row)
         limits = () if policy is None else policy.limits(who)
         facts = Facts() if policy is None else gather(tx, self._parts, who, policy)
         doubtful = self._parts.ledger.in_doubt(tx)
+        below = self._parts.identity.children(tx, row.id)
         return {
             **shown_session(tx, self._desk, agent, row, doubtful),
+            "children": [shown_session(tx, self._desk, agent, child, doubtful) for child in below],
             "tools": _tools(who, policy),
             "caps": shown.caps(limits),
-            "halt": shown.cause(self._parts.halts.on(tx, row.id, agent.id)),
+            "halt": shown.cause(self._parts.halts.on(tx, row.id, agent.id, who.sessions_above)),
             "balances": shown.balances(limits, facts, in_doubt_of(doubtful, agent.id, row.id), of_session=True),
             "allowances": shown_allowances(tx, self._parts, self._parts.halts.granted(tx, (row.id, agent.id))),
             "last_actions": [],
@@ -181,20 +183,22 @@ def shown_session(tx: Tx, desk: Desk, agent: AgentRow, row: SessionRow, doubtful
     parts = desk.parts
     policy = parts.policies.current
     shown, spent = Shown(policy), parts.ledger.spent(tx, agent.id, row.id, ())
-    limits = () if policy is None else policy.limits(parts.identity.principal(agent, row))
+    who = parts.identity.principal(tx, agent, row)
+    limits = () if policy is None else policy.limits(who)
     added = parts.halts.allowances(tx, (row.id, agent.id))
     caps = [cap.limit + added.get(cap.kind, 0) for cap in limits if cap.kind is CapKind.TASK]
     return {
         "session": row.id,
         "agent": agent.handle,
         "task": row.task,
-        "state": _state(row, agent, tx.now_us, parts.halts.on(tx, row.id, agent.id)),
+        "state": _state(row, agent, tx.now_us, parts.halts.on(tx, row.id, agent.id, who.sessions_above)),
         "opened_at": iso(row.opened_us),
         "expires_at": iso(row.expires_us),
         "spent": shown.money(spent.task.settled_micros),
         "held": shown.money(spent.task.held_micros),
         "cap": shown.money(caps[0]) if caps else None,
         "calls": spent.calls_settled + spent.calls_open,
+        "parent": row.parent_id,
         "running": spent.calls_open - in_doubt_of(doubtful, agent.id, row.id).session_calls,
     }
 

@@ -15,6 +15,7 @@ from haltline.clock import iso
 from haltline.control.views import Shown
 from haltline.errors import Conflict, NotFound, RequestError
 from haltline.halts import EVERYTHING
+from haltline.lineage import family, parents
 from haltline.policy.model import CapKind, Principal, Reason
 from haltline.policy.money import parse_amount
 from haltline.upstreams.model import Caller
@@ -101,9 +102,9 @@ class Stops:
         assert found.session is not None
         assert found.agent is not None
         already = found.session.state == "revoked"
-        self._parts.identity.revoke_session(tx, found.session.id)
+        ended = self._parts.identity.revoke_session(tx, found.session.id)
         text = "this session was revoked by an operator; do not retry, its credential is dead"
-        done = Stopped(already, tx.now_us, [found.session.id], [Caller(found.agent.id, found.session.id)])
+        done = Stopped(already, tx.now_us, list(ended), [Caller(found.agent.id, one) for one in ended])
         self._stop(tx, done, found, Reason("session.revoked", text))
         self._record(tx, operator, request, found, Kind.SESSION_REVOKED, Reason("session.revoked", why), done)
         return done
@@ -153,7 +154,7 @@ class Stops:
     def _callers(self, tx: Tx, found: Target) -> list[Caller]:
         """Whose streams and processes end with this halt."""
         if found.session is not None:
-            return [Caller(found.session.agent_id, found.session.id)]
+            return [Caller(found.session.agent_id, one) for one in family(tx, found.session.id)]
         if found.agent is not None:
             return [Caller(found.agent.id, "")]
         return [Caller(agent.id, "") for agent, sessions_open in self._parts.identity.agents(tx) if sessions_open]
@@ -183,7 +184,7 @@ class Stops:
             kind = _RESUMED[found.scope]
             event = self._desk.event(kind, operator, request, agent=found.agent, session=_session_id(found), body=body)
             seq = self._parts.audit.append(tx, event)
-            resolve(tx, self._parts, by=operator.actor, event_seq=seq, kind=kind.value, who=self._principal(found))
+            resolve(tx, self._parts, by=operator.actor, event_seq=seq, kind=kind.value, who=self._principal(tx, found))
             return found, halt, allowed, tx.now_us
 
         found, halt, allowed, now_us = await self._desk.act(request, unit)
@@ -198,9 +199,11 @@ class Stops:
     def _nothing_to_lift(self, tx: Tx, found: Target) -> str:
         """Says which other halt stops it, for that one has its own resume."""
         agent_id = "" if found.agent is None else found.agent.id
-        others = self._parts.halts.on(tx, _session_id(found) or "", agent_id)
+        above = () if found.session is None else parents(tx, found.session.id)
+        halted = [one for one in above if self._parts.halts.get(tx, "session", one) is not None]
         names = {"agent": found.agent.handle if found.agent is not None else "", "everything": EVERYTHING}
-        hint = ", ".join(f"haltline resume {names[halt.scope]}" for halt in others if halt.scope in names)
+        others = [names[halt.scope] for halt in self._parts.halts.on(tx, "", agent_id)]
+        hint = ", ".join(f"haltline resume {name}" for name in (*halted, *others))
         return f"{found.name} is not halted by a halt of its own" + (
             f"; what stops it is lifted by: {hint}" if hint else ""
         )
@@ -247,11 +250,14 @@ class Stops:
         return Target(agent.handle, "agent", agent.id, agent)
 
     def _stop(self, tx: Tx, done: Stopped, found: Target, reason: Reason) -> None:
-        """From the commit on, before its result is delivered: no send and no delivery can start any more."""
+        """From the commit on, before its result is delivered: no send and no delivery can start any more, nor in any
+        session below (R20).
+        """
+        sessions = () if found.session is None else family(tx, found.session.id)
 
         def stop() -> None:
             done.calls = self._parts.calls.stop(
-                session_ids=(found.session.id,) if found.session is not None else (),
+                session_ids=sessions,
                 agent_id=found.agent.id if found.scope == "agent" and found.agent is not None else None,
                 everything=found.scope == "everything",
                 reason=reason,
@@ -281,15 +287,15 @@ class Stops:
                 reason=reason,
                 by=operator.actor,
                 event_seq=seq,
-                who=self._principal(found),
+                who=self._principal(tx, found),
             )
 
-    def _principal(self, found: Target) -> Principal | None:
+    def _principal(self, tx: Tx, found: Target) -> Principal | None:
         if found.agent is None:
             return None
         if found.session is None:
             return self._parts.identity.sessionless(found.agent)
-        return self._parts.identity.principal(found.agent, found.session)
+        return self._parts.identity.principal(tx, found.agent, found.session)
 
 
 def _session_id(found: Target) -> str | None:

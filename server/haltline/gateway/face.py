@@ -16,6 +16,7 @@ from haltline.gateway.price_tags import tagged
 from haltline.gateway.streams import Streams
 from haltline.gateway.tasks import TASK_METHODS, TaskMaking, Tasks
 from haltline.identity import Unknown
+from haltline.policy.tiers import OPEN_SESSION
 from haltline.quarantine import served
 from haltline.upstreams.model import Caller
 from haltline.upstreams.offers import LISTINGS, Offers
@@ -281,11 +282,14 @@ class Gateway:
         """The definitions that this grant may call; made once for each grant, policy, catalogue and set of pins."""
         tools, pins = self._parts.catalog.tools(), self._parts.pins
         alone = who.agent if policy.priced_alone(who.agent) else ""
-        key = (who.tier, who.scopes, who.tools, policy.version, id(tools), pins.generation, alone)
+        narrowed = (who.tools, *(one.tools for one in who.above))
+        key = (who.tier, who.scopes, narrowed, policy.version, id(tools), pins.generation, alone)
         found = self._lists.get(key)
         if found is None:
             granted = [tool for tool in tools if policy.grants(who, tool.name, tool.upstream)]
-            found = [
+            opens = self._parts.catalog.tool(OPEN_SESSION)
+            own = [opens] if opens is not None and policy.grants(who, opens.name, opens.upstream) else []
+            found = [dict(tool.definition) for tool in own] + [
                 tagged(tool.definition, policy.terms_for(who, tool.name, tool.upstream), policy.currency)
                 for tool in served(pins, granted)
             ]

@@ -292,7 +292,7 @@ class Streams:
             return who.reason
         if policy is None:
             return Reason("policy.error", "the policy cannot be read, so nothing is told until an operator repairs it")
-        halts = self._parts.halts.on(tx, who.session_id, who.agent_id)
+        halts = self._parts.halts.on(tx, who.session_id, who.agent_id, who.sessions_above)
         return Reason(f"{halts[0].scope}.halted", f"halted: {halts[0].text}") if halts else who
 
     def _refused(self, stream: Stream) -> Reason | None:

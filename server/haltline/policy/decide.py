@@ -17,12 +17,15 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from haltline.policy.grant import Grant
-    from haltline.policy.model import Decision, Reason
+    from haltline.policy.model import Decision, Principal, Reason
     from haltline.policy.rules import Asked, Refusal, Rule
 
     Hear = Callable[[Rule, Refusal | None], None]
 
-__all__ = ["Explained", "RuleSaid", "decide", "explain"]
+__all__ = ["Explained", "RuleSaid", "decide", "explain", "for_child"]
+
+_OF_A_SESSION = frozenset({"session", "budget", "calls", "scope"})
+"""What a reason is about where each session has its own."""
 
 _OF_AMOUNTS = (SingleCharge, PerCall, PriceMaximum, Spending)
 
@@ -59,6 +62,17 @@ def explain(grant: Grant, asked: Asked) -> Explained:
 
     decision = _evaluate(grant, asked, hear)
     return Explained(decision, tuple(said))
+
+
+def for_child(owner: Principal, refused: Deny | Halt) -> Deny | Halt:
+    """What a child session is told where a session above it was refused (R20)."""
+    reasons = tuple(
+        replace(reason, text=f"of session {owner.session_id}, which this one belongs to: {reason.text}")
+        if reason.code.partition(".")[0] in _OF_A_SESSION
+        else reason
+        for reason in refused.reasons
+    )
+    return replace(refused, reasons=reasons)
 
 
 def _evaluate(grant: Grant, asked: Asked, hear: Hear | None) -> Decision:

@@ -197,6 +197,13 @@ class AutoSession(Closed):
     longest: Duration | None = Field(default=None, description="A session lasts at most so long.")
 
 
+class ChildrenEntry(Closed):
+    """Lets an agent open narrower sessions for sub-agents, with the tool haltline__open_session."""
+
+    most: int = Field(default=10, ge=1, le=1000, description="So many open at once below one session of an operator.")
+    depth: int = Field(default=1, ge=1, le=8, description="1: a child has no children of its own.")
+
+
 class HaltsOn(Closed):
     """What halts an agent by itself, beside its caps."""
 
@@ -222,6 +229,9 @@ class TierEntry(Closed):
     auto_session: AutoSession = Field(default_factory=AutoSession)
     session_expires: Duration | None = Field(
         default=None, description="How long a session lasts that an operator opens."
+    )
+    children: ChildrenEntry | None = Field(
+        default=None, description="Sessions for sub-agents. Without it, an agent opens none."
     )
     mode: Mode | None = Field(
         default=None, description="audit: this tier's own tools and hours are recorded, never refuse."

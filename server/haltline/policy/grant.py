@@ -14,12 +14,13 @@ from haltline.policy.caps import effective
 from haltline.policy.model import CapKind
 from haltline.policy.patterns import any_of
 from haltline.policy.rules import Arguments, Halted, InputSchema, Open, Tools, Unknown
+from haltline.policy.tiers import OPEN_SESSION
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from haltline.policy.caps import CapLimit
-    from haltline.policy.model import Principal
+    from haltline.policy.model import Caps, Principal
     from haltline.policy.rules import Rule
     from haltline.policy.schemas import InputSchemas
     from haltline.policy.tiers import Scope, Tier
@@ -68,7 +69,7 @@ class Rulebook:
         names = tuple(dict.fromkeys((*tier.scopes, *who.scopes)))
         scopes = [self.scopes[name] for name in names if name in self.scopes]
         unknown_scopes = tuple(Unknown("scope", name) for name in names if name not in self.scopes)
-        limits = effective(((tier.caps, tier.cap_places), (who.agent_caps, "agent"), (who.session_caps, "session")))
+        limits = effective(_caps(tier, who))
         tools = _tools(tier, scopes, who)
         stages: Stages = (
             _HALTS,
@@ -89,8 +90,18 @@ class Rulebook:
         )
 
 
+def _caps(tier: Tier, who: Principal) -> tuple[tuple[Caps, Mapping[str, str] | str], ...]:
+    """The caps of each level. Of a child, a task's cap and number of calls are its root's: it has only its own slice."""
+
+    def shared(caps: Caps) -> Caps:
+        return replace(caps, task_micros=None, calls=None) if who.above else caps
+
+    of_agent = (shared(who.agent_caps), "agent")
+    return (shared(tier.caps), tier.cap_places), of_agent, (who.session_caps, "session")
+
+
 def _tools(tier: Tier, scopes: list[Scope], who: Principal) -> tuple[Tools, ...]:
-    rules = [Tools(f"tier {tier.name}", tier.where, tier.audit, any_of(tier.tools))]
+    rules = [Tools(f"tier {tier.name}", tier.where, tier.audit, _of_tier(tier))]
     rules += [
         Tools(f"scope {scope.name}", scope.where, scope.audit, any_of(scope.tools))
         for scope in scopes
@@ -100,6 +111,12 @@ def _tools(tier: Tier, scopes: list[Scope], who: Principal) -> tuple[Tools, ...]
         # What a person narrowed a session to is no rule of the policy, so no mode loosens it.
         rules.append(Tools("this session", "session", audit=False, allows=any_of(who.tools)))
     return tuple(rules)
+
+
+def _of_tier(tier: Tier) -> Callable[[str], bool]:
+    """Sessions for sub-agents are granted by their own key alone, and by no pattern."""
+    named = any_of(tier.tools)
+    return lambda tool: tier.children is not None if tool == OPEN_SESSION else named(tool)
 
 
 def _hours(tier: Tier, scopes: list[Scope], who: Principal) -> tuple[Open, ...]:

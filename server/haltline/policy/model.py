@@ -104,6 +104,12 @@ class Principal:
     hours: Hours | None = None
     agent_caps: Caps = NO_CAPS
     session_caps: Caps = NO_CAPS
+    above: tuple[Principal, ...] = ()
+    """Its parent session, that one's parent, and so on to the root (R20): each must be allowed what this one does."""
+
+    @property
+    def sessions_above(self) -> tuple[str, ...]:
+        return tuple(one.session_id for one in self.above)
 
 
 @dataclass(frozen=True, slots=True)

@@ -121,8 +121,8 @@ class Policy:
     def grants(self, who: Principal, tool: str, upstream: str) -> bool:
         """Whether `tools/list` shows this tool: exactly where a call of it would not be refused as `scope.tool`."""
         del upstream  # tools are granted by the name that agents see
-        grant = self._grant(who)
-        return grant.known and all(rule.audit or rule.allows(tool) for rule in grant.tools)
+        grants = [self._grant(one) for one in (who, *who.above)]
+        return all(grant.known and all(rule.audit or rule.allows(tool) for rule in grant.tools) for grant in grants)
 
     def limits(self, who: Principal) -> tuple[CapLimit, ...]:
         """The caps in force: the strictest of tier, agent and session. Allowances are facts, not caps, and not in here."""
@@ -174,6 +174,7 @@ class Policy:
             who.agent_caps,
             who.session_caps,
             who.agent if who.hours else "",
+            bool(who.above),
         )
         known = self._grants.get(key)
         if known is None:

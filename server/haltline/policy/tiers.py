@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from haltline.policy.folder import Merged
     from haltline.policy.model import Caps, Hours
 
-__all__ = ["ArgumentRule", "Scope", "Tier", "compile_scope", "compile_tier"]
+__all__ = ["OPEN_SESSION", "ArgumentRule", "Children", "Scope", "Tier", "compile_scope", "compile_tier"]
 
 _IDLE_S = 1800.0
 _LONGEST_S = 28_800.0
@@ -45,6 +45,18 @@ class Scope:
     hours: Hours | None
 
 
+OPEN_SESSION = "haltline__open_session"
+"""The tool with which an agent opens a session for a sub-agent (R20)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Children:
+    """How many sessions may be open below a root, and how deep they may go."""
+
+    most: int
+    depth: int
+
+
 @dataclass(frozen=True, slots=True)
 class Tier:
     """What a tier grants and bounds; `cap_places` says where each cap is written."""
@@ -63,6 +75,7 @@ class Tier:
     auto_session_idle_s: float
     auto_session_longest_s: float
     session_expires_s: float
+    children: Children | None = None
 
 
 def compile_tier(merged: Merged, name: str) -> Tier:
@@ -83,6 +96,7 @@ def compile_tier(merged: Merged, name: str) -> Tier:
         auto_session_idle_s=entry.auto_session.idle or defaults.auto_session.idle or _IDLE_S,
         auto_session_longest_s=entry.auto_session.longest or defaults.auto_session.longest or _LONGEST_S,
         session_expires_s=entry.session_expires or defaults.session_expires or _LONGEST_S,
+        children=None if entry.children is None else Children(entry.children.most, entry.children.depth),
     )
 
 

@@ -95,7 +95,7 @@ class Catalog:
             if upstream.spec.name in self._entries:
                 raise ConfigError(f"two upstreams are named {upstream.spec.name}; rename one")
             self._entries[upstream.spec.name] = _Entry(upstream)
-        self._own: Upstream | None = None
+        self._own: dict[str, Upstream] = {}
         self._own_tools: dict[str, Tool] = {}
         self._by_name: dict[str, Tool] = {}
         self._tools: tuple[Tool, ...] = ()
@@ -108,14 +108,14 @@ class Catalog:
         """The broker's own: never listed, shown or reviewed, and its names are nobody else's. Raises ConfigError."""
         name = upstream.spec.name
         if name in self._entries:
-            raise ConfigError(f"an upstream may not be named {name}: that is the broker's own, for drills; rename it")
-        self._own = upstream
+            raise ConfigError(f"an upstream may not be named {name}: that is the broker's own; rename it")
+        self._own[name] = upstream
         found, _ = _tools_of(_Entry(upstream), await upstream.list_tools())
-        self._own_tools = {tool.name: tool for tool in found}
+        self._own_tools |= {tool.name: tool for tool in found}
 
     def is_own(self, tool: Tool) -> bool:
-        """Whether it is the broker's own, and so nobody's but a drill's."""
-        return self._own is not None and tool.upstream == self._own.spec.name
+        """Whether it is the broker's own, and so neither pinned nor priced."""
+        return tool.upstream in self._own
 
     def reviewed_by(self, review: Review) -> None:
         """Awaited with the tools of each listing that is not as the one before, and none of it is listed before it returns.
@@ -145,9 +145,7 @@ class Catalog:
 
     def upstream(self, name: str) -> Upstream:
         """Raises KeyError."""
-        if self._own is not None and name == self._own.spec.name:
-            return self._own
-        return self._entries[name].upstream
+        return self._own[name] if name in self._own else self._entries[name].upstream
 
     def upstreams(self) -> list[Upstream]:
         """All, in the order of the configuration."""
