@@ -39,6 +39,8 @@ tools:
 TIMEOUT_S = 2.0
 NEIGHBOURS = 4
 PAUSE_S = 0.005
+TURNS = 3
+"""So often with and without in the long form, so that whatever else the machine does falls on both."""
 BETWEEN_S = 0.05
 """Between one faulty call and the next: an agent thinks; without it this would measure how a busy core is shared."""
 RESTARTING = "upstream.starting_failed"
@@ -183,25 +185,27 @@ async def outlives(pid: int) -> bool:
     return True
 
 
-async def tried(broker: BrokerProcess, client: HttpClient, neighbours: Neighbours, fault: Fault, samples: int) -> Row:
-    """The fault again and again until the neighbours have made `samples` calls beside it; then a while without it."""
-    before = neighbours.times_ms
-    row = Row(fault, [], 0.0, before, neighbours.fresh(), set(), [], set())
-    peak = Peak(broker.pid)
-    for number in count():
-        if row.took_s and len(row.beside_ms) >= samples:
-            break
-        reference = f"{fault.tool}-{number}"
-        took_s, code, _ = await asyncio.to_thread(suffer, client, fault.tool, reference)
-        if code != RESTARTING:
-            row.took_s.append(took_s)
-            row.codes.add(code)
-            row.references.append(reference)
-        await asyncio.sleep(BETWEEN_S)
+async def tried(
+    broker: BrokerProcess, client: HttpClient, neighbours: Neighbours, fault: Fault, samples: int, turns: int
+) -> Row:
+    """The fault again and again while the neighbours make `samples` calls beside it, and as many without it: in turns."""
+    row = Row(fault, [], 0.0, [], [], set(), [], set())
+    numbers, peak = count(), Peak(broker.pid)
+    for _ in range(turns):
+        quiet = neighbours.fresh()
+        await neighbours.until(samples // turns)
+        row.quiet_ms += quiet
+        beside, before = neighbours.fresh(), len(row.took_s)
+        while len(row.took_s) == before or len(beside) < samples // turns:
+            reference = f"{fault.tool}-{next(numbers)}"
+            took_s, code, _ = await asyncio.to_thread(suffer, client, fault.tool, reference)
+            if code != RESTARTING:
+                row.took_s.append(took_s)
+                row.codes.add(code)
+                row.references.append(reference)
+            await asyncio.sleep(BETWEEN_S)
+        row.beside_ms += beside
     row.grown_mb = peak.grown_mb()
-    after = neighbours.fresh()
-    await neighbours.until(samples)
-    row.quiet_ms = [*before, *after]
     return row
 
 
@@ -231,10 +235,8 @@ async def test_an_upstream_that_misbehaves_ends_clearly_and_bothers_nobody_else(
             client = HttpClient(broker.agents_port, modern=True, token=opened.token)
             async with neighbours.calling(broker):
                 await neighbours.until(samples)  # to warm up
-                neighbours.fresh()
-                await neighbours.until(samples)
                 for fault in FAULTS:
-                    rows.append(await tried(broker, client, neighbours, fault, samples))
+                    rows.append(await tried(broker, client, neighbours, fault, samples, TURNS if long else 1))
             grandchild = forked_by(client)
             client.close()
             stopped = broker.stop()

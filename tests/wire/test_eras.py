@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from typing import get_args
 
 import mcp_types
 from mcp.shared.inbound import ERROR_CODE_HTTP_STATUS
@@ -21,6 +22,8 @@ def test_versions_keys_and_codes_are_the_sdks():
     assert eras.CLIENT_CAPABILITIES == mcp_types.CLIENT_CAPABILITIES_META_KEY
     assert eras.CLIENT_INFO == mcp_types.CLIENT_INFO_META_KEY
     assert eras.SERVER_INFO == mcp_types.SERVER_INFO_META_KEY
+    assert eras.LOG_LEVEL == mcp_types.LOG_LEVEL_META_KEY
+    assert get_args(mcp_types.LoggingLevel) == eras.LOG_LEVELS
     assert eras.SUBSCRIPTION_ID == SUBSCRIPTION_ID_META_KEY
     assert eras.LISTEN_STREAM_METHODS == LISTEN_STREAM_METHODS
     assert dict(ERROR_CODE_HTTP_STATUS) == eras.HTTP_STATUS

@@ -21,6 +21,7 @@ from haltline.quarantine import served
 from haltline.upstreams.model import Caller
 from haltline.upstreams.offers import LISTINGS, Offers
 from haltline.wire import messages
+from haltline.wire.eras import LOG_LEVELS
 from haltline.wire.headers import mirrored
 from haltline.wire.messages import Unauthorized
 
@@ -52,7 +53,6 @@ _HANDSHAKE_ONLY = frozenset(
     {"logging/setLevel", "resources/subscribe", "resources/unsubscribe", "tasks/list", "tasks/result"}
 )
 _MODERN_ONLY = frozenset({"subscriptions/listen"})
-LOG_LEVELS = ("debug", "info", "notice", "warning", "error", "critical", "alert", "emergency")
 
 
 class Gateway:

@@ -19,6 +19,8 @@ __all__ = [
     "KEYED_METHODS",
     "LATEST_HANDSHAKE",
     "LISTEN_STREAM_METHODS",
+    "LOG_LEVEL",
+    "LOG_LEVELS",
     "METHOD_NOT_FOUND",
     "MODERN_VERSIONS",
     "PARSE_ERROR",
@@ -35,6 +37,9 @@ PROTOCOL_VERSION = "io.modelcontextprotocol/protocolVersion"
 CLIENT_CAPABILITIES = "io.modelcontextprotocol/clientCapabilities"
 CLIENT_INFO = "io.modelcontextprotocol/clientInfo"
 SERVER_INFO = "io.modelcontextprotocol/serverInfo"
+LOG_LEVEL = "io.modelcontextprotocol/logLevel"
+LOG_LEVELS = ("debug", "info", "notice", "warning", "error", "critical", "alert", "emergency")
+"""From the least severe (RFC 5424)."""
 SUBSCRIPTION_ID = "io.modelcontextprotocol/subscriptionId"
 
 IDEMPOTENCY_KEY = "io.haltline/idempotency-key"

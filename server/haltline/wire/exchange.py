@@ -13,6 +13,8 @@ from haltline.wire.eras import (
     IDEMPOTENCY_KEY,
     KEYED_METHODS,
     LISTEN_STREAM_METHODS,
+    LOG_LEVEL,
+    LOG_LEVELS,
 )
 
 if TYPE_CHECKING:
@@ -71,7 +73,10 @@ class Exchange:
 
     @property
     def log_level(self) -> str | None:
-        """As set for the session; at 2026-07-28 it travels in `_meta` and needs nobody to carry it."""
+        """From which level on its client wants to hear: as set for the session, at 2026-07-28 as this request says."""
+        if self.modern:
+            level = self._meta.get(LOG_LEVEL)
+            return level if level in LOG_LEVELS else None
         return None if self.conversation is None else self.conversation.log_level
 
     @property
@@ -88,10 +93,18 @@ class Exchange:
             self.reply.notify(message)
 
     def _hears(self, message: Mapping[str, Any]) -> bool:
-        """At 2026-07-28 what changed is told on subscription streams and nowhere else."""
+        """At 2026-07-28 what changed is told on subscription streams and nowhere else, and logs to who asked for them."""
         if self.modern:
-            return message.get("method") not in LISTEN_STREAM_METHODS
+            method = message.get("method")
+            return method not in LISTEN_STREAM_METHODS and (method != "notifications/message" or self._logs(message))
         return self.conversation is None or self.conversation.hears(message)
+
+    def _logs(self, message: Mapping[str, Any]) -> bool:
+        """An upstream of the other era knows one level for a session, or none."""
+        wanted, said = self.log_level, (_mapping(message.get("params")) or {}).get("level")
+        if wanted is None:
+            return LOG_LEVEL in self._meta  # a level that only the upstream knows
+        return said not in LOG_LEVELS or LOG_LEVELS.index(said) >= LOG_LEVELS.index(wanted)
 
     async def ask(self, message: dict[str, Any]) -> Answer:
         """Ask its client something on its own stream (elicitation, sampling, roots), and wait for the answer.
