@@ -115,7 +115,10 @@ def test_a_day_is_measured_against_the_day_before():
     end_us = busy_days(story, 1, 100_000)
     assert not story.fires(one, end_us, amount=1_200_000)
     assert story.fires(one, end_us, amount=1_200_001)
-    assert not story.fires(one, end_us + DAY_US, amount=9_000_000)  # the day before that was idle
+    assert not story.fires(
+        one, end_us + DAY_US, amount=750_000
+    )  # the day before that was idle, and counts as the least
+    assert story.fires(one, end_us + DAY_US, amount=750_001)
 
 
 def test_calls_of_a_task_fire_at_the_one_too_many_and_only_there():

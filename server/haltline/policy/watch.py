@@ -172,7 +172,7 @@ class SpendRate:
 
 @dataclass(frozen=True, slots=True)
 class DayOverDay:
-    """The calendar day, with this call, above a share of the day before."""
+    """The calendar day, with this call, above a share of the day before, which counts as a stated minimum at least (R2)."""
 
     of: Common
     over_permille: int
@@ -184,17 +184,15 @@ class DayOverDay:
             return None
         start_us, end_us = moment.day_bounds(moment.now_us)
         spent = moment.history.day_spent(start_us, end_us) + moment.amount
-        if spent <= self.at_least_micros:
-            return None
         before = moment.history.day_spent(*moment.day_bounds(start_us - 1))
-        if spent * 1000 <= before * self.over_permille:
+        usual = max(before, self.at_least_micros)
+        if spent * 1000 <= usual * self.over_permille:
             return None
-        limit = f"{_share(self.over_permille)} of the day before, {format_amount(before, moment.currency)}"
+        whose = "the day before" if usual == before else "the least that counts as a day"
+        limit = f"{_share(self.over_permille)} of {whose}, {format_amount(usual, moment.currency)}"
         cause = f"{local_time(moment.now_us, moment.time_zone):%Y-%m-%d}"
-        numbers = _numbers(before * self.over_permille // 1000, spent)
-        return Finding(
-            cause, limit, f"{format_amount(spent)} with this call", numbers, learning=before < self.at_least_micros
-        )
+        numbers = _numbers(usual * self.over_permille // 1000, spent)
+        return Finding(cause, limit, f"{format_amount(spent)} with this call", numbers)
 
 
 @dataclass(frozen=True, slots=True)

@@ -139,7 +139,7 @@ class SpendRateEntry(AveragedEntry):
 class DayOverDayEntry(Entry):
     kind: Literal["day_over_day"]
     over: Share
-    at_least: Amount = Field(description="Less money than this, today or the day before, is no history.")
+    at_least: Amount = Field(description="A day before that cost less, or nothing, counts as this much.")
 
     def rule(self, of: Common) -> WatchRule:
         return watch.DayOverDay(of, self.over, self.at_least)
