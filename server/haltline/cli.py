@@ -123,6 +123,7 @@ COMMANDS: Mapping[str, Mapping[str, Lazy | Branch]] = {
                 "check": Lazy(f"{_SERVER}.policy:check", "Check the policy files."),
                 "explain": Lazy(f"{_CLIENT}.policy:explain", "What would be decided about a call, and why."),
                 "reload": Lazy(f"{_CLIENT}.policy:reload", "Read the policy folder again now."),
+                "test": Lazy(f"{_SERVER}.policy:test", "Run the tests beside the policy files."),
                 "schema": Lazy(f"{_SERVER}.policy:schema", "Print the JSON schema of the policy files."),
             },
         ),

@@ -1,4 +1,4 @@
-"""`haltline policy check|schema`: what a folder of policy files says and lacks, and their JSON Schema for editors."""
+"""`haltline policy check|test|schema`: what a folder of policy files says and lacks, its tests, its JSON Schema for editors."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from haltline.errors import Problem
     from haltline_client.commands.page import Page
 
-__all__ = ["check", "schema"]
+__all__ = ["check", "schema", "test"]
 
 
 @click.command(
@@ -47,6 +47,46 @@ def check(policies: Path, data: str | None, as_json: bool) -> int:
     else:
         _print(stdout_page(), policies, version, problems, warnings)
     return ConfigError.exit_code if problems else 0
+
+
+@click.command(
+    "test", epilog=examples("haltline policy test", "haltline policy test --policies /etc/haltline/policies")
+)
+@click.option(
+    "--policies", default="policies", type=click.Path(path_type=Path), metavar="FOLDER", help="[default: policies]"
+)
+@click.option("--tests", type=click.Path(path_type=Path), metavar="FOLDER", help="[default: tests in that folder]")
+@click.option("--json", "as_json", is_flag=True, help="Print the result as one line of JSON.")
+def test(policies: Path, tests: Path | None, as_json: bool) -> int:
+    r"""Run the tests of a policy: given this history and this call, expect this answer. Exit code 1 when one fails.
+
+    Nothing is called and no broker is needed. A test file says:
+
+    \b
+        tests:
+          the hundredth equal call halts:
+            tier: experimental
+            history: [{tool: payments__balance, ago: 99s, times: 99}]
+            call: {tool: payments__balance}
+            expect: halt rule.runaway-loop       # or: allow, deny CODE
+            fires: [runaway-loop]                # may be left out
+    """
+    from haltline.policy.policy import load_policy  # noqa: PLC0415 - keeps `--help` fast
+    from haltline.policy_tests import run_tests  # noqa: PLC0415
+
+    verdicts = run_tests(load_policy(policies), tests or policies / "tests")
+    failed = [one for one in verdicts if one.wrong]
+    if as_json:
+        result = {"passed": len(verdicts) - len(failed), "failed": [asdict(one) for one in failed]}
+        click.echo(json.dumps(result, separators=(",", ":")))
+        return 1 if failed else 0
+    page = stdout_page()
+    for one in failed:
+        page.line(Styled("failed  ", "bad"), clean(f"{one.where}: {one.name}: {one.wrong}"))
+    if not verdicts:
+        page.line(f"There are no tests in {clean(tests or policies / 'tests')}.")
+    page.line(f"{len(verdicts) - len(failed)} passed, {len(failed)} failed")
+    return 1 if failed else 0
 
 
 @click.command("schema", epilog=examples("haltline policy schema > policy.schema.json"))
