@@ -240,6 +240,28 @@ async def test_one_agent_keeps_so_many_calls_and_no_more(w):
     assert (await ask(w, request(other)))["result"]["resultType"] == "input_required"
 
 
+@pytest.mark.promise("P5")
+async def test_one_call_asks_so_much_at_once_and_no_more(w):
+    async def asks_much(call: UpstreamCall) -> dict[str, Any]:
+        w.upstream.send(call)
+
+        async def one() -> None:
+            assert call.peer.ask is not None
+            w.upstream.heard.append(await call.peer.ask(QUESTION))
+
+        async with anyio.create_task_group() as tasks:
+            for _ in range(kept.QUESTIONS_MAX + 1):
+                tasks.start_soon(one)
+        return text_result("paid")
+
+    w.upstream.script["charge"] = asks_much
+    _, token, asked = await first(w)
+    while "content" not in asked:
+        asked = (await ask(w, request(token, asked["requestState"], accepted(asked))))["result"]
+    refused = [one for one in w.upstream.heard if "error" in one]
+    assert (len(w.upstream.heard), len(refused)) == (kept.QUESTIONS_MAX + 1, 1)
+
+
 async def _later(call: UpstreamCall, then: Callable[[], None]) -> dict[str, Any]:
     then()
     await anyio.sleep_forever()

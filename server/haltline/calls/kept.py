@@ -26,6 +26,8 @@ __all__ = ["KEPT_PER_AGENT_MAX", "KeptCall", "KeptCalls", "may_be_asked"]
 
 KEPT_PER_AGENT_MAX = 16
 KEPT_MAX = 512
+QUESTIONS_MAX = 16
+"""Of one call, open at once."""
 _CAPABILITY = {"elicitation/create": "elicitation", "sampling/createMessage": "sampling", "roots/list": "roots"}
 _OFFERED = frozenset(_CAPABILITY.values())
 _ROUNDS_OF = frozenset({"tools/call", "prompts/get", "resources/read"})
@@ -93,6 +95,7 @@ class KeptCall:
         self._numbers = count(1)
         self._asked: dict[str, tuple[Mapping[str, Any], asyncio.Future[Answer]]] = {}
         self._news = asyncio.Event()
+        self._over = False
         longest_s = call.deadline_s + ROUND_S  # each turn has its own deadline
         lasting = replace(
             call,
@@ -135,6 +138,7 @@ class KeptCall:
 
     def end(self) -> None:
         """Its upstream is told that it is no longer wanted."""
+        self._over = True
         self._task.cancel()
         self._let_go()
 
@@ -146,7 +150,7 @@ class KeptCall:
 
     def _let_go(self) -> None:
         for _, answer in self._asked.values():
-            _settle(answer, _error(_GONE, "the call ended before its client answered"))
+            _settle(answer, _ENDED)
         self._asked.clear()
 
     def _tell(self, message: dict[str, Any]) -> None:
@@ -168,7 +172,8 @@ class KeptCall:
         answer: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
         self._asked[f"input-{next(self._numbers)}"] = (message, answer)
         self._news.set()
-        return await answer
+        said = await answer
+        return _ENDED if self._over else said
 
     def _refused(self, message: Mapping[str, Any]) -> Answer | None:
         capability = _CAPABILITY.get(message["method"])
@@ -177,7 +182,11 @@ class KeptCall:
             return _error(_NOT_FOUND, f"the client of this call offers no {capability or message['method']!s:.80}")
         if message["method"] == "elicitation/create" and not _takes(offered, message):
             return _error(_INVALID, "the client of this call does not take this kind of elicitation")
-        if self._task.done() or not self._shelf.room_for(self.agent_id):
+        if self._task.done():
+            return _ENDED
+        if len(self._asked) >= QUESTIONS_MAX:
+            return _error(_GONE, "this call has asked too much at once; wait for the client's answers")
+        if not self._shelf.room_for(self.agent_id):
             return _error(_GONE, "too many calls of this agent wait for input; answer those first")
         return None
 
@@ -200,3 +209,6 @@ def _error(code: int, text: str) -> Answer:
 def _settle(answer: asyncio.Future[Answer], said: Answer) -> None:
     if not answer.done():
         answer.set_result(said)
+
+
+_ENDED = _error(_GONE, "the call ended before its client answered")
