@@ -18,6 +18,7 @@ from haltline.policy.money import format_amount
 from haltline.standings import MONEY, Standing, standings
 
 if TYPE_CHECKING:
+    from haltline.alerts.episodes import Episode
     from haltline.alerts.model import Severity
     from haltline.parts import Parts
     from haltline.policy.model import Principal, Reason
@@ -49,10 +50,10 @@ def alarm(
     hands already; what they revoked is told and needs nobody.
     """
     operators = by.startswith(OPERATOR)
-    if operators:
-        parts.outbox.episodes.acted(tx, _about(kind, who), _whole_agent(kind, who), by)
     if kind.endswith(".revoked"):
         resolve(tx, parts, by=by, event_seq=event_seq, kind=kind, who=who)
+    elif operators:
+        _in_hand(tx, parts, by=by, event_seq=event_seq, kind=kind, who=who)
     alert = Alert(
         kind=kind,
         code=reason.code,
@@ -83,10 +84,21 @@ def resolve(tx: Tx, parts: Parts, *, by: str, event_seq: int, kind: str, who: Pr
     `kind` and `who` are those of the event: `session.resumed` ends what is about that session, `agent.resumed` what is
     about the agent itself (R16), `agent.revoked` what is about any of its sessions too. `who` is None for everything.
     """
-    outbox, key, agent_id = parts.outbox, _about(kind, who), _whole_agent(kind, who)
-    outbox.episodes.acted(tx, key, agent_id, by)
-    live = outbox.episodes.live_about(tx, key) if agent_id is None else outbox.episodes.live_of_agent(tx, agent_id)
-    return outbox.resolve(tx, event_seq, live, by)
+    return parts.outbox.resolve(tx, event_seq, _acted(tx, parts, by=by, kind=kind, who=who), by)
+
+
+def _in_hand(tx: Tx, parts: Parts, *, by: str, event_seq: int, kind: str, who: Principal | None) -> None:
+    """Whoever halts it has seen what was open: nobody else need be called."""
+    for episode in _acted(tx, parts, by=by, kind=kind, who=who):
+        if episode.state == "open":
+            parts.outbox.acknowledge(tx, event_seq, episode, by)
+
+
+def _acted(tx: Tx, parts: Parts, *, by: str, kind: str, who: Principal | None) -> list[Episode]:
+    """What is not resolved of what a person's act reaches, with that they acted."""
+    episodes, key, agent_id = parts.outbox.episodes, _about(kind, who), _whole_agent(kind, who)
+    episodes.acted(tx, key, agent_id, by)
+    return episodes.live_about(tx, key) if agent_id is None else episodes.live_of_agent(tx, agent_id)
 
 
 def _about(kind: str, who: Principal | None) -> str:

@@ -69,7 +69,7 @@ async def test_a_revoke_of_the_agent_ends_all_of_its_episodes_and_is_told_as_a_n
     await at.ask("halt", target="booking-7", reason="why")
     await at.ask("revoke", target="booking-7", reason="why")
     assert await episodes(at, live=True) == []
-    assert await acts(at) == ["trigger", "trigger", "resolve", "resolve", "notice"]
+    assert await acts(at) == ["trigger", "acknowledge", "trigger", "resolve", "resolve", "notice"]
 
 
 async def test_what_an_operator_halts_is_in_their_hands_and_counts_as_acting(at: Desk) -> None:
@@ -78,7 +78,7 @@ async def test_what_an_operator_halts_is_in_their_hands_and_counts_as_acting(at:
     await at.ask("halt", target="booking-7", reason="why")
     own, cap = await episodes(at)
     assert (own["state"], own["acknowledged_by"]) == ("acknowledged", "operator:anna")
-    assert (cap["state"], cap["acted_by"]) == ("open", "operator:anna")
+    assert (cap["state"], cap["acknowledged_by"], cap["acted_by"]) == ("acknowledged", *["operator:anna"] * 2)
     assert (await at.ask("alert_stats"))["to_act_s"]["max"] == 25.0
 
 

@@ -161,3 +161,22 @@ async def test_names_that_nobody_has_are_told_apart(at: Desk) -> None:
         with pytest.raises(Failed) as refused:
             await at.ask(tool, **arguments)
         assert refused.value.code == "request.not_found"
+
+
+async def test_the_approval_resolves_the_alert_of_the_change(at: Desk) -> None:
+    await show(at, description="other")
+    (before,) = (await at.ask("list_alerts", live=True))["episodes"]
+    assert before["tool"] == CHARGE
+    await at.ask("approve_tool", tool=CHARGE, digest=(await waiting(at))["digest"], reason="looked fine")
+    (after,) = (await at.ask("list_alerts"))["episodes"]
+    assert (after["id"], after["state"], after["resolved_by"]) == (before["id"], "resolved", "operator:anna")
+
+
+async def test_one_alert_for_many_tools_ends_with_the_last_approval(at: Desk) -> None:
+    for name in ("odd", "even"):
+        at.upstream.tools.append({"name": name, "description": "a\u2062b", "inputSchema": {"type": "object"}})
+    await at.parts.catalog.refresh("payments")
+    for left in (1, 0):
+        one = (await at.ask("review_tools"))["tools"][0]
+        await at.ask("approve_tool", tool=one["tool"], digest=one["digest"], reason="looked fine")
+        assert len((await at.ask("list_alerts", live=True))["episodes"]) == left

@@ -368,3 +368,27 @@ def test_init_where_nothing_can_be_written_exits_3(tmp_path, capsys):
     (tmp_path / "file").write_text("")
     assert main(["init", "file/new"]) == 3
     assert "cannot be written" in capsys.readouterr().err
+
+
+def test_alerts_that_wait_were_given_up_or_that_nobody_has_in_hand_are_told(data: Path, examine: Examine) -> None:
+    assert (only(examine(), "alerts").status, only(examine(), "alerts").text) == ("ok", "all delivered and seen")
+    with closing(sqlite3.connect(data / "haltline.db")) as rows, rows:
+        rows.execute("INSERT INTO events VALUES (1, 1, 'agent.halted', NULL, NULL, NULL, NULL, x'7b7d', x'00')")
+        rows.execute(
+            "INSERT INTO episodes (id, public_id, about, cause, state, severity, opened_us, last_us, told_us)"
+            " VALUES (1, 'epi_1', 'everything', 'c', 'open', 'critical', 1, 1, 1)"
+        )
+        rows.execute(
+            "INSERT INTO alerts (id, public_id, event_seq, at_us, kind, body, episode_id)"
+            " VALUES (1, 'alt_1', 1, 1, 'agent.halted', x'7b7d', 1)"
+        )
+        for state, ended_us in (("pending", None), ("parked", 1)):
+            rows.execute(
+                "INSERT INTO deliveries (alert_id, channel, lane, state, next_us, ended_us) VALUES (1, 'c', 'l', ?, 1, ?)",
+                (state, ended_us),
+            )
+    found = examine()["alerts"]
+    assert [one.status for one in found] == ["warn"] * 3
+    assert found[0].text == "1 deliveries were given up"
+    assert found[1].text.startswith("1 deliveries wait, the oldest for ")
+    assert found[2].text == "1 episodes that nobody acknowledged"

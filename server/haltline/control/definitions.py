@@ -62,12 +62,20 @@ class Definitions:
             body = {"target": pin.name, "digest": digest, "before": pin.pinned, "why": pin.why, "reason": why}
             event = self._desk.event(Kind.TOOL_APPROVED, operator, request, body=body)
             seq = self._parts.audit.append(tx, event)
-            outbox = self._parts.outbox
-            outbox.resolve(tx, seq, outbox.episodes.live_about(tx, f"tool:{pin.name}"), operator.actor)
+            self._told_of(tx, seq, pin, operator)
             return pin if already else self._parts.pins.approve(tx, pin, operator.actor), already
 
         pin, already = await self._desk.act(request, unit)
         return {"tool": pin.name, "upstream": pin.upstream, "digest": pin.seen, "already": already}
+
+    def _told_of(self, tx: Tx, seq: int, pin: Pin, operator: Operator) -> None:
+        """End the alert of this tool and, with the last that waited, the one of its upstream."""
+        outbox, known = self._parts.outbox, self._parts.pins.known(tx).values()
+        waits = [
+            one for one in known if one.upstream == pin.upstream and one.state != "pinned" and one.tool != pin.tool
+        ]
+        for name in (pin.name,) if waits else (pin.name, pin.upstream):
+            outbox.resolve(tx, seq, outbox.episodes.live_about(tx, f"tool:{name}"), operator.actor)
 
     def _wanted(self, tx: Tx, target: str | None) -> list[Pin]:
         pins = sorted(self._parts.pins.known(tx).values(), key=lambda pin: (pin.name, pin.upstream))
