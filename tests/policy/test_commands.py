@@ -79,8 +79,31 @@ def test_the_schema_accepts_what_ships(path, validator):
 
 
 @pytest.mark.parametrize(
-    "name", ["typo-in-key", "amount-unquoted", "empty-cap", "rate-unit", "mode-unknown", "amount-too-fine"]
+    "name",
+    [
+        "typo-in-key",
+        "amount-unquoted",
+        "empty-cap",
+        "rate-unit",
+        "mode-unknown",
+        "amount-too-fine",
+        "price-of-two-kinds",
+        "price-of-a-result-without-maximum",
+        "price-for-nobody",
+    ],
 )
 def test_the_schema_refuses_what_an_editor_can_see(name, validator):
     path = Path(__file__).parent / "bad" / f"{name}.yaml"
     assert not validator.is_valid(parse_yaml(path.read_text(), str(path)).content)
+
+
+def test_the_schema_accepts_every_kind_of_price(validator):
+    text = """
+    tools:
+      a__fixed: {price: {fixed: "0.05"}, price_for: {agents: {bot: "0.01"}, tiers: {t: {per_second: "0.01"}}}}
+      a__asked: {price: {argument: args.amount, currency: args.currency, each: "0.01", at_most: "5.00"}}
+      a__billed: {price: {result: structuredContent.cost, at_most: "0.50"}}
+      a__timed: {price: {per_second: "0.002"}}
+    """
+    content = parse_yaml(text, "prices.yaml").content
+    assert [error.message for error in validator.iter_errors(content)] == []

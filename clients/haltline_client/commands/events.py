@@ -58,5 +58,8 @@ def _cells(desk: Desk, event: Event) -> tuple[str, str, Styled, str, str, str, s
 def _detail(event: Event) -> str:
     body: dict[str, Any] = dict(event)
     found = [amount(body[key]) for key in DETAIL_KEYS if isinstance(body.get(key), str | int | dict)]
+    over = body.get("overage_micros")
+    if isinstance(over, int):
+        found.append(f"{over // 1_000_000}.{over % 1_000_000:06d}".rstrip("0").rstrip(".") + " over its price")
     codes = [str(one.get("code")) for one in body.get("reasons") or () if isinstance(one, dict)]
     return " ".join(text for text in (*map(clean, codes), *found) if text != NOTHING)
