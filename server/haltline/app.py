@@ -33,6 +33,7 @@ from haltline.control_mcp import ControlFace
 from haltline.drill.drill import Endpoint as DrillEndpoint
 from haltline.drill.runs import Drills
 from haltline.errors import HaltlineError, StoreUnavailable
+from haltline.exposition import metrics_route
 from haltline.gateway.face import Gateway
 from haltline.halts import Halts
 from haltline.health import Health
@@ -47,10 +48,12 @@ from haltline.quarantine import Quarantine
 from haltline.redact import Redactor
 from haltline.setup.first_start import first_operators
 from haltline.signals.table import Signals
+from haltline.spans import open_spans
 from haltline.store.database import connect_writer
 from haltline.store.folder import DataFolder, write_private
 from haltline.store.reader import Reader
 from haltline.store.writer import Writer
+from haltline.telemetry import Telemetry
 from haltline.upstreams.catalog import Catalog
 from haltline.upstreams.drill import DrillUpstream
 from haltline.upstreams.open import open_all, tool_defaults
@@ -169,6 +172,9 @@ class App:
         writer.on_lost(ledger.forget)
         signals = Signals(lambda: policies.zone, hmac.digest(pepper, b"signals", "sha256"))
         audit.listener = signals.heard
+        telemetry = Telemetry(open_spans())
+        stack.callback(telemetry.close)
+        audit.counter = telemetry.heard
         writer.on_lost(signals.forget)
         pins = Pins()
         writer.on_lost(pins.forget)
@@ -205,6 +211,7 @@ class App:
             policies=policies,
             pins=pins,
             signals=signals,
+            telemetry=telemetry,
         )
         await writer.run(pins.known)
         catalog.reviewed_by(Quarantine(parts).review)
@@ -257,6 +264,7 @@ class App:
             guard,
             {
                 "/mcp": Endpoint(self._control_face, sessions),
+                "/metrics": metrics_route(self._parts, self._health, self._control_face.admit),
                 "/healthz": text_route(lambda: (200, "ok")),
                 "/readyz": text_route(lambda: (200, "ready") if self._health.problem is None else (503, "not ready")),
             },

@@ -141,6 +141,8 @@ class Audit:
     def __init__(self, redactor: Redactor) -> None:
         self.redactor = redactor
         self.listener: Listener | None = None
+        self.counter: Callable[[str, Mapping[str, Any]], None] | None = None
+        """Hears every event as it is written; keeps counts alone."""
         """Told of each event about an agent, in the transaction that writes it."""
         self._head: tuple[int, bytes] | None = None
 
@@ -169,6 +171,8 @@ class Audit:
         for name, one in payloads.items():
             tx.execute("INSERT INTO payloads (seq, part, salt, data) VALUES (?,?,?,?)", (seq, name, one.salt, one.data))
         self._head = (seq, digest)
+        if self.counter is not None:
+            self.counter(event.kind, event.body or {})
         if self.listener is not None and event.agent_id is not None:
             self.listener(tx, seq, event.kind, event.agent_id, {**named, "upstream": event.upstream}, event.body or {})
         return seq

@@ -10,6 +10,7 @@ Anything that is not a clean Allow is a Deny (P6). Knows no transport and no SQL
 
 from __future__ import annotations
 
+import time
 from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -22,7 +23,7 @@ from haltline.calls.admission import Dead
 from haltline.calls.call import Admitted, NoSuchTool
 from haltline.calls.dispatch import Outcome
 from haltline.calls.judging import Judged, judged, lasting, still_asked
-from haltline.calls.refusals import as_error, refusal
+from haltline.calls.refusals import as_error, refusal, refused_code
 from haltline.calls.replays import Again, Keyed, used_before
 from haltline.calls.rounds import BadState, Round, asks_for_input, new_nonce
 from haltline.calls.running import StoppedCall
@@ -61,13 +62,15 @@ class Broker:
 
     async def call(self, request: CallRequest) -> Answer | Unknown | NoSuchTool | None:
         """Broker one call. None: the answer was delivered through `request.respond`; the rest is for the face to say."""
-        running = self._parts.calls.open()
+        running, begun = self._parts.calls.open(), time.perf_counter()
         request.attach(running)
         try:
             admitted = await self._admit(running, request)
+            self._parts.telemetry.decided(time.perf_counter() - begun)
             if isinstance(admitted, Again):
                 return await self._respond(running, request, self._first_answer(admitted))
             if not isinstance(admitted, Admitted):
+                self._span(running, request, None, refused_code(admitted), begun)
                 return admitted
             outcome: Outcome | None = None
             try:
@@ -75,6 +78,7 @@ class Broker:
             finally:
                 with anyio.CancelScope(shield=True):
                     answer = await self._settle(running, request, admitted, outcome or dispatch.interrupted(running))
+            self._span(running, request, admitted, None if outcome.succeeded else f"call.{outcome.kind}", begun)
             return await self._respond(running, request, answer)
         finally:
             self._parts.calls.close(running)
@@ -249,18 +253,36 @@ class Broker:
 
     async def _dispatch(self, running: Running, admitted: Admitted, request: CallRequest) -> Outcome:
         lean = replace(admitted, params={})  # kept for as long as a late answer may come
-        running.tool = admitted.tool.name
-        return await dispatch.send(
-            self._parts.catalog.upstream(admitted.tool.upstream),
-            running,
-            who=admitted.who,
-            request=request,
-            params=admitted.params,
-            deadline_s=admitted.allow.deadline_s,
-            on_late=lambda answer: self._parts.calls.late.add(running.id, lean, answer),
-            shelf=self._parts.calls.kept,
-            kept=admitted.kept,
-        )
+        running.tool, begun = admitted.tool.name, time.perf_counter()
+        try:
+            return await dispatch.send(
+                self._parts.catalog.upstream(admitted.tool.upstream),
+                running,
+                who=admitted.who,
+                request=request,
+                params=admitted.params,
+                deadline_s=admitted.allow.deadline_s,
+                on_late=lambda answer: self._parts.calls.late.add(running.id, lean, answer),
+                shelf=self._parts.calls.kept,
+                kept=admitted.kept,
+            )
+        finally:
+            self._parts.telemetry.dispatched(admitted.tool.upstream, time.perf_counter() - begun)
+
+    def _span(
+        self, running: Running, request: CallRequest, admitted: Admitted | None, error: str | None, begun: float
+    ) -> None:
+        """For OpenTelemetry, where it is configured; the name of a tool only where an upstream lists it (P9)."""
+        spans = self._parts.telemetry.spans
+        if spans is None:
+            return
+        said = {"haltline.call": running.id}
+        if admitted is not None:
+            said |= {"gen_ai.agent.id": admitted.who.agent, "haltline.session": admitted.who.session_id}
+        if error is not None:
+            said["error.type"] = error
+        tool = None if request.target is None else request.target.name
+        spans.call(request.method, tool, said, took_s=time.perf_counter() - begun)
 
     # transaction 2
 

@@ -1,6 +1,6 @@
 """Serving the two listeners: sockets, TLS, who may be answered at all, and which path leads where. Knows no MCP method.
 
-Agents reach `/mcp` on the one; operators reach `/mcp`, `/healthz` and `/readyz` on the other. Neither credential class is
+Agents reach `/mcp` on the one; operators reach `/mcp`, `/metrics`, `/healthz` and `/readyz` on the other. Neither credential class is
 valid on the other listener; that is decided by the faces.
 """
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
+
+from haltline.telemetry import Telemetry
 
 if TYPE_CHECKING:
     from haltline.alerts.outbox import Outbox
@@ -42,3 +44,4 @@ class Parts:
     policies: PolicySource
     pins: Pins
     signals: Signals
+    telemetry: Telemetry = field(default_factory=Telemetry)

@@ -14,7 +14,7 @@ CLIENT = ROOT / "clients" / "haltline_client"
 
 LAYERS: tuple[tuple[str, ...], ...] = (
     # What knows nothing of the rest.
-    ("errors", "clock", "credentials", "redact", "stored_json", "logs", "authoring"),
+    ("errors", "clock", "credentials", "redact", "stored_json", "logs", "authoring", "spans", "telemetry"),
     ("policy", "wire"),
     ("store", "lineage"),
     # The parts: none knows another.
@@ -24,7 +24,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("parts", "facts", "standings", "alarm", "clockwatch", "quarantine", "calls", "children", "health", "broker", "control", "control_tool", "control_tools", "policy_tests", "control_alert_tools", "control_drill_tools", "shapes"),
     ("gateway", "control_mcp", "drill"),
     ("setup",),
-    ("http_server",),
+    ("http_server", "exposition"),
     ("app",),
     ("commands", "demo"),
     ("cli", "__main__"),

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from haltline.policy.model import Reason
     from haltline.wire.messages import Answer
 
-__all__ = ["META_KEY", "as_error", "refusal"]
+__all__ = ["META_KEY", "as_error", "refusal", "refused_code"]
 
 META_KEY = "io.haltline/refusal"
 Verdict = Literal["denied", "halted", "unknown"]
@@ -65,3 +65,10 @@ def as_error(answer: Answer) -> Answer:
     if not isinstance(result, dict) or facts is None:
         return answer
     return {"error": {"code": INVALID_PARAMS, "message": result["content"][0]["text"], "data": {META_KEY: facts}}}
+
+
+def refused_code(answer: object) -> str:
+    """The first reason's code of a refusal; `call.refused` for what carries none: a name that nobody has, a stranger."""
+    result = answer.get("result") if isinstance(answer, dict) else None
+    facts = result.get("_meta", {}).get(META_KEY) if isinstance(result, dict) else None
+    return "call.refused" if facts is None else str(facts["reasons"][0]["code"])

@@ -14,6 +14,7 @@ event is written: who, when, from where and why. One that is refused leaves `con
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING, Any
 
 from haltline.control.agents import Agents
@@ -101,7 +102,10 @@ class Control:
         """
         try:
             _hold_to_schema(complaint)
+            begun = time.perf_counter()
             result: Mapping[str, Any] = await self.acts[request.act](request, **request.arguments)
+            if request.act in {"revoke", "halt"}:
+                self._desk.parts.telemetry.stopped(request.act, time.perf_counter() - begun)
         except (RequestError, Forbidden, ConfigError) as error:
             await self._desk.refused(request, error)
             raise
