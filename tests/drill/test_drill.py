@@ -115,7 +115,7 @@ async def test_the_tools_of_drills_are_nobody_else_s(broker):
 
 async def test_no_upstream_can_take_the_name_of_the_drills(tmp_path):
     catalog = Catalog([ScriptedUpstream(name="haltline-drill")])
-    with pytest.raises(ConfigError, match="for drills; rename it"):
+    with pytest.raises(ConfigError, match="rename it"):
         await catalog.keep_own(DrillUpstream())
 
 
