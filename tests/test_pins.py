@@ -519,13 +519,15 @@ async def test_likeness_within_an_upstream_and_to_one_that_was_taken_out_is_no_m
         assert listed(at) == ["pay"]
 
 
-async def test_a_long_hostile_list_is_one_alert_for_each_unit(tmp_path: Path) -> None:
+async def test_a_long_hostile_list_is_one_episode_that_is_told_once(tmp_path: Path) -> None:
     upstream = Shifting()
     upstream.show(*({**DEFINITION, "name": f"t{number}", "title": "x\u200b"} for number in range(250)))
     async with world(tmp_path, upstreams=(upstream,)) as at:
         assert listed(at) == []
         rows = await at.parts.reader.rows("SELECT body FROM alerts")
-        assert len(rows) == 3
+        assert len(rows) == 1
+        counted = await at.parts.reader.rows("SELECT count FROM episodes")
+        assert [row["count"] for row in counted] == [3], "one for each unit"
         assert b"100 tools of payments are not served until a person approves them" in bytes(rows[0]["body"])
 
 

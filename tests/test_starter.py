@@ -11,13 +11,13 @@ from haltline.errors import ConfigError
 from haltline.policy.policy import load_policy
 from haltline.policy.yaml_text import parse_yaml
 from haltline.setup.settings import load_settings
+from haltline.setup.settings_alerts import WebhookEntry
 from haltline.setup.settings_file import (
     AlertsEntry,
     HaltlineFile,
     LimitsEntry,
     ListenerEntry,
     UpstreamEntry,
-    WebhookEntry,
 )
 from haltline.setup.starter import write_starter
 
