@@ -223,6 +223,9 @@ class AgentDetail(TypedDict):
     balances: list[Balance]
     allowances: NotRequired[list[Allowance]]
     last_actions: list[Event]
+    usual: NotRequired[list[str]]
+    """What was normal for it, in words."""
+    unusual: NotRequired[list[str]]
 
 
 class Reissued(TypedDict):

@@ -19,6 +19,7 @@ from haltline.halts import EVERYTHING
 from haltline.policy.caps import caps_to_json
 from haltline.policy.hours import hours_from_json, hours_to_json
 from haltline.policy.model import Facts
+from haltline.signals.words import unusual, usual
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -145,6 +146,7 @@ class Agents:
         facts = Facts() if policy is None else gather(tx, self._parts, who, policy)
         doubtful = self._parts.ledger.in_doubt(tx)
         sessions = self._parts.identity.sessions(tx, agent_id=row.id, all_states=False, most=SESSIONS_SHOWN)
+        normal, odd = self._ways(tx, row.id)
         return {
             "agent": row.handle,
             "tier": row.tier,
@@ -158,7 +160,15 @@ class Agents:
             "balances": shown.balances(limits, facts, in_doubt_of(doubtful, row.id, ""), of_session=False),
             "allowances": shown_allowances(tx, self._parts, self._parts.halts.granted(tx, (row.id,))),
             "last_actions": [],
+            "usual": normal,
+            "unusual": odd,
         }
+
+    def _ways(self, tx: Tx, agent_id: str) -> tuple[list[str], list[str]]:
+        """What was normal, and what is unusual now."""
+        state, policies = self._parts.signals.agent(tx, agent_id), self._parts.policies
+        currency = "" if policies.current is None else policies.current.currency
+        return usual(state, tx.now_us, currency, policies.zone), unusual(state, tx.now_us, currency)
 
     async def reissue_agent(self, request: Request, *, agent: str, reason: str, credential: bool = False) -> r.Reissued:
         """Let a revoked agent have sessions again; what the day has spent stays spent, its halts stay set (R19)."""
