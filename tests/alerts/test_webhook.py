@@ -199,7 +199,7 @@ async def test_address_and_secret_stay_out_of_errors_rows_logs_and_reprs(
     hidden = ("hunter2", "T0KENPATH", "QUERYKEY", SECRET)
     async with receiver(Answer(503), CLOSE, HANG, Answer(302, {"Location": "/elsewhere"})) as hook:
         url = f"http://user:hunter2@127.0.0.1:{hook.port}/T0KENPATH?key=QUERYKEY"
-        settings = WebhookSettings("ops", url, SECRET, 0.1)
+        settings = WebhookSettings("ops", url, SECRET, 1.0)
         channel = WebhookChannel(settings)
         async with office.running(office.outbox(channel)) as outbox:
             await office.put(outbox, an_alert())

@@ -21,7 +21,8 @@ class Backoff:
 
     random: Callable[[], float] = secrets.SystemRandom().random
     first_s: float = 1.0
-    longest_s: float = 300.0
+    longest_s: float = 60.0
+    """A channel that is back is told within a minute; with five an alert would be as late as nobody may be."""
     longest_asked_s: float = 3600.0
     """A receiver's `Retry-After` is honoured up to here: an alert that waits a day is lost."""
     store_pause_s: float = 1.0
