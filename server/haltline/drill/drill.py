@@ -17,6 +17,7 @@ import anyio
 from haltline.alerts.model import WebhookSettings
 from haltline.alerts.outbox import Outbox
 from haltline.alerts.webhook import WebhookChannel
+from haltline.audit import Event, Kind
 from haltline.control.agents import Agents
 from haltline.control.desk import Desk, Operator, Request
 from haltline.control.sessions import Sessions
@@ -82,6 +83,7 @@ class Drill:
         self._how: How = how
         self._opened: list[str] = []
         self._stopped_at = 0.0
+        self._child = ""
 
     async def run(self, agent: str) -> None:
         """Raises what forbids a drill at all (Conflict, NotFound); what a step did not show stands in `timeline`."""
@@ -136,6 +138,7 @@ class Drill:
         seen, step = self._upstream.listen(self.session), self.timeline.step
         held = await step("agents connected", lambda: self._connected(crew, drilled, bystander), STARTED_WITHIN_S)
         held = held and await step("loop and long call running", lambda: self._running(crew, seen), STARTED_WITHIN_S)
+        held = held and await step("child session opened", lambda: self._child_works(crew, drilled["agent"]))
         if not held or not await step(f"{self._how} returned", lambda: self._stop(desk, crew)):
             return
         begun = seen.begun
@@ -145,7 +148,7 @@ class Drill:
         await step("bystander untouched", lambda: self._untouched(crew))
         dead = "credential dead on a new connection" if self._how == "revoke" else "refused on a new connection"
         await step(dead, lambda: self._dead(crew, drilled["token"]))
-        self.timeline.not_shown("child session dead", "no child session was opened")
+        await step("child session dead", lambda: self._dead(crew, self._child, "child dead"))
         await step("alert delivered", lambda: self._alerted(receiver))
         if self._how == "revoke":
             await step("new credential works", lambda: self._works_anew(desk, crew, drilled["agent"]))
@@ -165,6 +168,36 @@ class Drill:
         await crew.heard("standing by")
         await seen.working.wait()
         return f"{seen.begun} calls have arrived, the long one among them"
+
+    async def _child_works(self, crew: Clients, agent: str) -> str:
+        """A session below the drilled one (R20), as an agent opens it for a sub-agent."""
+        parts = self._own_parts
+
+        def unit(tx: Tx) -> tuple[str, str]:
+            parent, row = parts.identity.session(tx, self.session), parts.identity.agent(tx, agent)
+            child = parts.identity.open_session(
+                tx,
+                row,
+                task="drill",
+                expires_us=parent.expires_us,
+                opened_by=self._operator.actor,
+                tools=DRILL_TOOLS,
+                parent=parent.id,
+            )
+            body = {"task": child.task, "expires_us": child.expires_us, "parent": parent.id}
+            event = Event(
+                Kind.SESSION_OPENED,
+                self._operator.actor,
+                agent=row.handle,
+                agent_id=row.id,
+                session=child.id,
+                body=body,
+            )
+            parts.audit.append(tx, event)
+            return child.id, parts.identity.issue_session_credential(tx, child)
+
+        child, self._child = await parts.writer.run(unit)
+        return f"{child}: {await self._answered(crew, self._child, 'child')}"
 
     async def _stop(self, desk: Desk, crew: Clients) -> str:
         stops, reason, begun = Stops(desk), f"drill: {self._how} is shown to work", time.monotonic()
@@ -204,9 +237,9 @@ class Drill:
             f"{said['calls']} calls, {said['after']} of them after the stop, 0 failed, slowest {said['slowest_ms']} ms"
         )
 
-    async def _dead(self, crew: Clients, token: str) -> str:
-        await crew.tell({"do": "again", "as": "dead", "token": token})
-        answers = (await crew.heard("dead"))["answers"]
+    async def _dead(self, crew: Clients, token: str, said: str = "dead") -> str:
+        await crew.tell({"do": "again", "as": said, "token": token})
+        answers = (await crew.heard(said))["answers"]
         all_refused(answers, _CODES[self._how])
         return f"{_CODES[self._how]} in {_eras(answers)}"
 
@@ -223,9 +256,9 @@ class Drill:
         return await self._answered(crew, token)
 
     @staticmethod
-    async def _answered(crew: Clients, token: str) -> str:
-        await crew.tell({"do": "again", "as": "alive", "token": token})
-        answers = (await crew.heard("alive"))["answers"]
+    async def _answered(crew: Clients, token: str, said: str = "alive") -> str:
+        await crew.tell({"do": "again", "as": said, "token": token})
+        answers = (await crew.heard(said))["answers"]
         failed = [one for one in answers if not one["ok"]]
         if failed:
             raise Fault(f"a call with it failed: {failed[0]['text']}")

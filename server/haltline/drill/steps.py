@@ -52,9 +52,6 @@ class Timeline:
         self._note(name, "ok" if held else "failed", text, begun)
         return held
 
-    def not_shown(self, name: str, why: str) -> None:
-        self._note(name, "not_shown", f"not shown: {why}", time.monotonic())
-
     def broken_off(self, why: str) -> None:
         self._note("the whole drill", "failed", why, self._begun)
 
