@@ -87,6 +87,7 @@ class Policy:
         ]
         silences = [rule.for_s for _, rule in self._watch if isinstance(rule, Silence)]
         self.shortest_silence_s = min(silences, default=None)
+        self._days: tuple[tuple[int, int], ...] = ()
         self._watched: dict[tuple[str, str], tuple[WatchRule, ...]] = {}
 
     @property
@@ -160,7 +161,12 @@ class Policy:
 
     def day_bounds(self, now_us: int) -> tuple[int, int]:
         """The calendar day in the policy's zone (R2): `start <= now_us < end`, in microseconds."""
-        return day_bounds(now_us, self.time_zone)
+        for known in self._days:
+            if known[0] <= now_us < known[1]:
+                return known
+        found = day_bounds(now_us, self.time_zone)
+        self._days = (found, *self._days[:1])  # rules ask for today and the day before
+        return found
 
     def tier(self, name: str) -> Tier | None:
         return self._rulebook.tiers.get(name)
