@@ -32,6 +32,7 @@ from haltline.control import Control
 from haltline.control_mcp import ControlFace
 from haltline.drill.drill import Endpoint as DrillEndpoint
 from haltline.drill.runs import Drills
+from haltline.drill.schedule import Schedule
 from haltline.errors import HaltlineError, StoreUnavailable
 from haltline.exposition import metrics_route
 from haltline.gateway.face import Gateway
@@ -282,6 +283,8 @@ class App:
         tasks.start_soon(self._watcher.run)
         tasks.start_soon(self._watch_policy)
         tasks.start_soon(self._flush_attempts)
+        if self._settings.drill_every_s is not None:
+            tasks.start_soon(Schedule(parts, self._drills, self._settings.drill_every_s).run)
 
     def _write_endpoints(self, urls: dict[str, str]) -> None:
         where = {"agents": urls["agents"] + "/mcp", "control": urls["control"], "pid": os.getpid()}

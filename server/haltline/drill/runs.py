@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from haltline.upstreams.drill import DrillUpstream
     from haltline_client.drill_results import Drilled
 
-__all__ = ["Drills"]
+__all__ = ["ABOUT", "Drills"]
 
 WHOLE_S = 80.0
 """A stop path that takes longer than 90 s to prove is not proved."""
@@ -97,9 +97,9 @@ class Drills:
         seq = self._parts.audit.append(tx, event)
         outbox = self._parts.outbox
         if result["ok"]:  # what an earlier one told is over, everywhere
-            outbox.resolve(tx, seq, outbox.episodes.live_about(tx, about(_ABOUT)), operator.actor)
+            outbox.resolve(tx, seq, outbox.episodes.live_about(tx, about(ABOUT)), operator.actor)
         else:
-            outbox.enqueue(tx, seq, replace(_ABOUT, code="drill.failed", text=_text(result), by=operator.actor))
+            outbox.enqueue(tx, seq, replace(ABOUT, code="drill.failed", text=_text(result), by=operator.actor))
         return iso(tx.now_us)
 
 
@@ -119,7 +119,7 @@ def _result(drill: Drill, name: str, agent: str, how: How) -> Drilled:
     }
 
 
-_ABOUT = Alert(kind=Kind.DRILL_ENDED.value, code="", text="", tool=DRILL, commands=("haltline drill",))
+ABOUT = Alert(kind=Kind.DRILL_ENDED.value, code="", text="", tool=DRILL, commands=("haltline drill",))
 """What drills tell is about them, and about no agent."""
 
 

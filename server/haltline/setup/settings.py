@@ -49,6 +49,8 @@ class Settings:
     drain_s: float
     grace_s: float
     checkpoint_to: Path | None
+    drill_every_s: float | None = None
+    """None: no drill runs by itself."""
 
 
 def load_settings(
@@ -97,6 +99,7 @@ class _Loading:
             alerts=alert_settings(parsed.alerts, self.document, self.folder, self.environ, self._report),
             drain_s=parsed.limits.drain_s,
             grace_s=parsed.limits.grace_s,
+            drill_every_s=parsed.drill.every,
             checkpoint_to=self.folder / Path(parsed.checkpoint_to).expanduser() if parsed.checkpoint_to else None,
         )
         if self.problems:

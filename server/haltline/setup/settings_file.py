@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
+from haltline.policy.durations import parse_duration
 from haltline.policy.price_entry import parse_price
 from haltline.setup.settings_alerts import AlertsEntry
 from haltline.setup.settings_credentials import CredentialsEntry
@@ -189,6 +190,12 @@ class LimitsEntry(_Strict):
     grace_s: Annotated[float, BeforeValidator(_number), Field(ge=0, le=_DAY_S, allow_inf_nan=False)] = 900.0
 
 
+class DrillEntry(_Strict):
+    """How often the drill runs by itself; left out: only when it is asked for."""
+
+    every: Annotated[float, BeforeValidator(parse_duration), Field(ge=60)] | None = None
+
+
 class HaltlineFile(_Strict):
     """The whole file. `upstreams` is looked into entry by entry, so that each can say what is wrong with it."""
 
@@ -201,6 +208,7 @@ class HaltlineFile(_Strict):
     upstreams: dict[str, Any] = Field(default_factory=dict)
     alerts: AlertsEntry = AlertsEntry()
     limits: LimitsEntry = LimitsEntry()
+    drill: DrillEntry = DrillEntry()
 
     @field_validator("version", mode="before")
     @classmethod
@@ -209,7 +217,7 @@ class HaltlineFile(_Strict):
             return "1"
         raise ValueError('this haltline reads version "1" only')
 
-    @field_validator("upstreams", "agents", "control", "alerts", "limits", mode="before")
+    @field_validator("upstreams", "agents", "control", "alerts", "limits", "drill", mode="before")
     @classmethod
     def _nothing_yet(cls, value: Any) -> Any:
         # `upstreams:` with everything below it commented out is null in YAML.
