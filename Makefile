@@ -1,6 +1,7 @@
 # make demo         see it work, with nothing set up           make test    all tests, a few minutes
 # make lint         style, format, types                       make prove   the slow proofs, in full
 # make bench        what brokering costs, in figures           make clean   remove what this file made
+# make profile      where the time of one brokered call goes
 # make conformance  the official MCP suite, direct and through Haltline
 #
 # PYTHON=python3.11 names an interpreter, WORKERS=4 the number of test processes, ARGS=... more for pytest.
@@ -12,7 +13,7 @@ TOOLS   := .tools
 BIN     := $(VENV)/bin
 PYTEST  := $(BIN)/python -m pytest
 
-.PHONY: demo test lint format bench prove prove-short conformance clean
+.PHONY: demo test lint format bench profile prove prove-short conformance clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.installed
@@ -32,6 +33,9 @@ format: $(VENV)/.installed-dev
 
 bench: $(VENV)/.installed-dev
 	$(BIN)/python tests/bench/run.py --write $(ARGS)
+
+profile: $(VENV)/.installed-dev
+	$(BIN)/python tests/bench/profile_call.py $(ARGS)
 
 prove: $(VENV)/.installed-dev $(TOOLS)/.installed
 	HALTLINE_PROOFS=full HYPOTHESIS_PROFILE=proofs $(PYTEST) -s tests/proofs tests/test_ledger_machine.py $(ARGS)

@@ -16,7 +16,18 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-__all__ = ["BENCH", "CHECKOUT", "Failed", "cpu_s", "environment", "first_line", "rss_mb", "running", "server"]
+__all__ = [
+    "BENCH",
+    "CHECKOUT",
+    "Failed",
+    "cpu_s",
+    "environment",
+    "first_line",
+    "rss_mb",
+    "running",
+    "server",
+    "voluntary_switches",
+]
 
 BENCH = Path(__file__).parent
 CHECKOUT = BENCH.parents[1]
@@ -96,6 +107,18 @@ def cpu_s(pid: int) -> float | None:
         return sum(int((task / "schedstat").read_text().split()[0]) for task in tasks) / 1e9
     except (OSError, IndexError, ValueError):
         return None
+
+
+def voluntary_switches(pid: int) -> int:
+    """How often a thread has gone to sleep: for the kernel, or for a lock such as the interpreter's. 0 where unknown."""
+    found = 0
+    try:
+        for task in Path(f"/proc/{pid}/task").iterdir():
+            status = (task / "status").read_text(encoding="ascii")
+            found += int(status.rpartition("\nvoluntary_ctxt_switches:")[2].split()[0])
+    except (OSError, IndexError, ValueError):
+        return 0
+    return found
 
 
 def rss_mb(pid: int) -> float | None:

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 import brokered
 import load
 import uvloop
-from processes import BENCH, Failed, cpu_s, server
+from processes import BENCH, Failed, cpu_s, server, voluntary_switches
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -84,16 +84,17 @@ def _profile(asked: argparse.Namespace, folder: Path, spy: str | None) -> None:
         tool = brokered.TOOLS["stdio" if asked.stdio else "http"]
         broker.await_tools([tool])
         tokens = broker.open_sessions(asked.sessions)
-        before = cpu_s(broker.pid)
+        before, switches = cpu_s(broker.pid), voluntary_switches(broker.pid)
         raw = asked.raw or folder / "stacks"
         spying = _spy(spy, broker.pid, asked.seconds, raw) if spy else None
         sample = uvloop.run(_loaded(broker.agents_port, tool, tokens, asked))
-        after = cpu_s(broker.pid)
+        after, switches = cpu_s(broker.pid), voluntary_switches(broker.pid) - switches
         if spying is not None and spying.wait(60) != 0:
             raise Failed("py-spy could not read the broker: it needs the right to trace processes")
     cpu_us = 0.0 if before is None or after is None else (after - before) / sample.answered * 1e6
     print(
-        f"{asked.sessions} sessions, {asked.era}: {sample.per_s:,.0f} calls/s while watched, CPU {cpu_us:.0f} µs a call"
+        f"{asked.sessions} sessions, {asked.era}: {sample.per_s:,.0f} calls/s while watched, CPU {cpu_us:.0f} µs a call, "
+        f"{switches / sample.answered:.1f} times a call some thread waited for another or for the kernel"
     )
     if spying is not None:
         _tell_stacks(raw, cpu_us)
@@ -185,7 +186,7 @@ def _inside(out: str, arguments: list[str]) -> int:
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--sessions", type=int, default=16)
+    parser.add_argument("--sessions", type=int, default=64)
     parser.add_argument("--seconds", type=float, default=5.0)
     parser.add_argument("--era", choices=load.ERAS, default="handshake")
     parser.add_argument("--stdio", action="store_true", help="the upstream over stdio")
