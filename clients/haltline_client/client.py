@@ -60,9 +60,11 @@ class ControlClient:
         """Stop a session, an agent or `"everything"` until a person resumes it. Safe to repeat."""
         return cast("r.Halted", self.call("halt", target=target, reason=reason))
 
-    def resume(self, target: str, *, reason: str, allow: str | None = None) -> r.Resumed:
+    def resume(self, target: str, *, reason: str, allow: str | None = None, preview: bool = False) -> r.Resumed:
         """Lift exactly one halt. `allow` ("0.50") is added to the cap that caused it. A person's credential only."""
-        return cast("r.Resumed", self.call("resume", target=target, reason=reason, allow=allow))
+        return cast(
+            "r.Resumed", self.call("resume", target=target, reason=reason, allow=allow, preview=preview or None)
+        )
 
     def status(self) -> Status:
         """Readiness, halts, agents, calls in doubt, alerts, upstreams and store, as of now."""

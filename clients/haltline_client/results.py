@@ -136,6 +136,8 @@ class Resumed(TypedDict):
     scope: str
     was: HaltCause
     allowance: NotRequired[Quantity]
+    ahead: NotRequired[str]
+    preview: NotRequired[bool]
     at: str
 
 

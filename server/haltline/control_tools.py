@@ -79,6 +79,7 @@ _STOPS = (
         {
             "target": _text("A session's id (ses_…), an agent's handle, or \"everything\"."),
             "reason": _REASON,
+            "preview": _flag("Lift nothing; say what will happen if nothing else changes."),
             "allow": _text(
                 'Added to the cap that caused the halt until its window ends, such as "0.50" (calls: "20").', 32
             ),

@@ -70,16 +70,17 @@ def halt(desk: Desk, target: str, reason: str) -> None:
 )
 @click.argument("target", metavar="SESSION|AGENT|everything")
 @click.option("--allow", metavar="AMOUNT", help="Add this to the cap that caused the halt, such as 0.50.")
+@click.option("--preview", is_flag=True, help="Only say what will happen; lift nothing.")
 @click.option("-y", "--yes", is_flag=True, help="Do not ask for confirmation.")
 @reason_option
 @operator_options
-def resume(desk: Desk, target: str, allow: str | None, yes: bool, reason: str) -> None:
+def resume(desk: Desk, target: str, allow: str | None, preview: bool, yes: bool, reason: str) -> None:
     """Lift one halt, after showing its cause. Needs a person's own operator credential."""
     if not desk.as_json:
         _print_cause(desk, target)
-        if desk.at_terminal() and not yes:
+        if desk.at_terminal() and not (yes or preview):
             click.confirm("Resume?", abort=True, err=True)
-    result = desk.ask(lambda control: control.resume(target, reason=reason, allow=allow))
+    result = desk.ask(lambda control: control.resume(target, reason=reason, allow=allow, preview=preview))
     desk.show(result, lambda: _print_resumed(desk, result, target))
 
 
@@ -148,7 +149,12 @@ def since(one: Mapping[str, object], now: datetime) -> str:
 
 
 def _print_resumed(desk: Desk, result: Resumed, target: str) -> None:
-    desk.page.line(Styled(f"Resumed {clean(result.get('target', target))} in {desk.took_ms} ms.", "bold"))
+    if result.get("preview"):
+        desk.page.line(Styled("Nothing was lifted: this is a preview.", "bold"))
+    else:
+        desk.page.line(Styled(f"Resumed {clean(result.get('target', target))} in {desk.took_ms} ms.", "bold"))
+    if result.get("ahead"):
+        desk.page.fact("ahead", clean(result["ahead"]))
     if result.get("allowance"):
         desk.page.fact("allowance", f"{amount(result['allowance'])} added to the cap")
     elif clean(result.get("was", {}).get("code")).startswith(("budget.", "calls.")):

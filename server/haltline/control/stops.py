@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Literal
 from haltline.alarm import alarm, resolve
 from haltline.audit import Kind
 from haltline.clock import iso
+from haltline.control.outlook import outlook
 from haltline.control.views import Shown
 from haltline.errors import Conflict, NotFound, RequestError
 from haltline.halts import EVERYTHING
@@ -161,16 +162,24 @@ class Stops:
 
     # resume
 
-    async def resume(self, request: Request, *, target: str, reason: str, allow: str | None = None) -> r.Resumed:
-        """Lift exactly one halt, and with `allow` add to the cap that caused it until its window ends (R16)."""
+    async def resume(
+        self, request: Request, *, target: str, reason: str, allow: str | None = None, preview: bool = False
+    ) -> r.Resumed:
+        """Lift exactly one halt, and with `allow` add to the cap that caused it until its window ends (R16).
+
+        `preview` says what that would do, and does nothing.
+        """
         why = self._desk.why(reason)
 
-        def unit(tx: Tx, operator: Operator) -> tuple[Target, HaltRow, int | None, int]:
+        def unit(tx: Tx, operator: Operator) -> tuple[Target, HaltRow, int | None, int, str]:
             found = self._target(tx, target)
             halt = self._parts.halts.get(tx, found.scope, found.subject_id)
             if halt is None:
                 raise Conflict(self._nothing_to_lift(tx, found))
             allowed = None if allow is None else _allowance(halt, allow)
+            ahead = outlook(tx, self._parts, self._principal(tx, found), halt.cap, allowed or 0)
+            if preview:
+                return found, halt, allowed, tx.now_us, ahead
             self._parts.halts.lift(tx, halt, by=operator.actor, reason=why)
             if allowed is not None:
                 self._allow(tx, operator, found, halt, allowed)
@@ -185,14 +194,16 @@ class Stops:
             event = self._desk.event(kind, operator, request, agent=found.agent, session=_session_id(found), body=body)
             seq = self._parts.audit.append(tx, event)
             resolve(tx, self._parts, by=operator.actor, event_seq=seq, kind=kind.value, who=self._principal(tx, found))
-            return found, halt, allowed, tx.now_us
+            return found, halt, allowed, tx.now_us, ahead
 
-        found, halt, allowed, now_us = await self._desk.act(request, unit)
+        found, halt, allowed, now_us, ahead = await self._desk.act(request, unit)
         return {
             "target": found.name,
             "scope": found.scope,
             "was": {"code": halt.code, "text": halt.text, "by": halt.by, "since": iso(halt.set_us)},
             "allowance": self._shown_allowance(halt, allowed),
+            "ahead": ahead,
+            "preview": preview,
             "at": iso(now_us),
         }
 
