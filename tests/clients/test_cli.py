@@ -293,7 +293,7 @@ def test_names_complete_without_importing_their_commands():
     ran = _process(_HALTLINE_COMPLETE="bash_complete", COMP_WORDS="haltline re", COMP_CWORD="1")
     assert ran.stdout.split() == ["plain,revoke", "plain,resume"]
     ran = _process(_HALTLINE_COMPLETE="bash_complete", COMP_WORDS="haltline policy ", COMP_CWORD="2")
-    assert ran.stdout.split() == ["plain,check", "plain,explain", "plain,reload", "plain,schema"]
+    assert ran.stdout.split() == ["plain,check", "plain,explain", "plain,reload", "plain,test", "plain,schema"]
     ran = _process(_HALTLINE_COMPLETE="bash_complete", COMP_WORDS="haltline revoke --rea", COMP_CWORD="2")
     assert ran.stdout.split() == ["plain,--reason"]
 

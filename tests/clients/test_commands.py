@@ -34,7 +34,7 @@ CASES = [
         "Opened session ses_new|\nhl_s_once\n|shown once|haltline revoke ses_new",
     ),
     ("sessions list bot --all", "list_sessions", {"agent": "bot", "all": True}, "ses_7Kq2xYz|halted|0.47|0.50 USD"),
-    ("sessions show ses_1", "show_session", {"session": "ses_1"}, "ses_7Kq2xYz|(6 h ago)|payments__*|agent.halted"),
+    ("sessions show ses_1", "show_session", {"session": "ses_1"}, "ses_7Kq2xYz|(6 h|payments__*|agent.halted"),
     ("revoke bot" + R, "revoke", {"target": "bot", "reason": "as said"}, "Revoked research-bot in|ms.|2 ended: ses_7Kq2xYz, ses_8Lm3|3 cancelled|agents reissue bot"),
     ("halt bot" + R, "halt", {"target": "bot", "reason": "as said"}, "Halted research-bot in|1 cancelled|haltline resume bot"),
     ("resume research-bot --allow 0.50" + R, "resume", {"target": "research-bot", "reason": "as said", "allow": "0.50"}, "by cap day|[budget.day_exceeded]|Resumed research-bot|0.50 USD added"),
