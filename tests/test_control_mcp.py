@@ -34,7 +34,7 @@ async def test_every_control_tool_is_listed_with_what_a_client_needs_to_know(at:
     hints = {name: tool["annotations"] for name, tool in tools.items()}
     reading = {name for name, hint in hints.items() if hint["readOnlyHint"]}
     assert reading == {name for name in tools if name.startswith(("list_", "show_"))} | {
-        "status", "query_audit", "explain_decision", "review_tools", "alert_stats",
+        "status", "query_audit", "explain_decision", "review_tools", "alert_stats", "check_ledger",
     }  # fmt: skip
     destroying = {name for name, hint in hints.items() if hint["destructiveHint"]}
     assert {"revoke", "halt", "revoke_operator"} <= destroying

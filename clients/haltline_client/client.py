@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from haltline_client import alert_results as a
     from haltline_client import results as r
     from haltline_client.drill_results import Drilled
+    from haltline_client.ledger_results import LedgerChecked
     from haltline_client.status_results import Status
     from haltline_client.wire import Wire
 
@@ -152,6 +153,10 @@ class ControlClient:
     def list_in_doubt(self) -> r.InDoubtList:
         """The calls whose outcome is unknown."""
         return cast("r.InDoubtList", self.call("list_in_doubt"))
+
+    def check_ledger(self) -> LedgerChecked:
+        """Compare the sums in memory with the ledger's rows, and the rows with the events. Long logs take long."""
+        return cast("LedgerChecked", self.call("check_ledger"))
 
     def resolve_in_doubt(
         self, call: str, outcome: Literal["settle", "void"], *, reason: str, amount: str | None = None

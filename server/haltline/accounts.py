@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from haltline.store.writer import Tx
 
-__all__ = ["HOUR_US", "REMEMBERED_MAX", "Accounts", "AgentAccount", "HoldState", "TaskAccount"]
+__all__ = ["HOUR_US", "REMEMBERED_MAX", "Accounts", "AgentAccount", "Differs", "HoldState", "TaskAccount"]
 
 HoldState = Literal["held", "settled", "voided", "in_doubt"]
 DayBounds = Callable[[int], tuple[int, int]]
@@ -53,6 +53,21 @@ class TaskAccount:
         if to == "settled":
             self.settled += charged
             self.calls_settled += 1
+
+    def figures(self) -> dict[str, int | None]:
+        """All that it says, by name."""
+        return {name: getattr(self, name) for name in ("settled", "held", "calls_settled", "calls_open")}
+
+
+@dataclass(frozen=True, slots=True)
+class Differs:
+    """One figure of an account that is not what the rows of the ledger say."""
+
+    of: Literal["agent", "session"]
+    id: str
+    figure: str
+    remembered: int | None
+    rows: int | None
 
 
 @dataclass(slots=True)
@@ -150,6 +165,17 @@ class AgentAccount:
         _trim(times, since_us)
         return len(times)
 
+    def figures(self, tx: Tx, agent_id: str, rate_windows_s: Iterable[int]) -> dict[str, int | None]:
+        """All that it says, by name, with the admissions of these windows."""
+        names = ("day_settled", "day_held", "hour_settled", "hour_held", "in_doubt", "running", "hour_resets_at_us")
+        figures: dict[str, int | None] = {name: getattr(self, name) for name in names}
+        return figures | {f"admitted_{w}s": self.admissions(tx, agent_id, w) for w in rate_windows_s}
+
+    @property
+    def rate_windows_s(self) -> tuple[int, ...]:
+        """The windows whose admissions it remembers."""
+        return tuple(self._admissions)
+
     @property
     def hour_resets_at_us(self) -> int | None:
         """When the oldest amount that counts leaves the hour."""
@@ -214,6 +240,27 @@ class Accounts:
         task = self.task(tx, session_id)
         return (task, *(self.task(tx, above) for above in task.above))
 
+    @property
+    def remembered(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """The agents and the sessions that have an account in memory."""
+        return tuple(self._agents), tuple(self._tasks)
+
+    def differing(self, tx: Tx, agents: Iterable[str], sessions: Iterable[str]) -> list[Differs]:
+        """Where what is remembered is not what the rows say; those without an account in memory are passed over."""
+        fresh = Accounts(self._day_bounds, self._most)
+        found = []
+        for agent_id in agents:
+            if agent_id in self._agents:
+                mine = self.agent(tx, agent_id)
+                windows_s = mine.rate_windows_s
+                rows = fresh.agent(tx, agent_id).figures(tx, agent_id, windows_s)
+                found += _compare("agent", agent_id, mine.figures(tx, agent_id, windows_s), rows)
+        for session_id in sessions:
+            if session_id in self._tasks:
+                own = self._tasks[session_id].figures()
+                found += _compare("session", session_id, own, fresh.task(tx, session_id).figures())
+        return found
+
     def task(self, tx: Tx, session_id: str) -> TaskAccount:
         known = self._tasks.get(session_id)
         if known is None:
@@ -240,6 +287,12 @@ class Accounts:
             self._agents[agent_id] = known
         known.roll(tx.now_us, self._day_bounds)
         return known
+
+
+def _compare(
+    of: Literal["agent", "session"], name: str, mine: dict[str, int | None], rows: dict[str, int | None]
+) -> list[Differs]:
+    return [Differs(of, name, figure, mine[figure], said) for figure, said in rows.items() if mine[figure] != said]
 
 
 def _trim(times: deque[int], since_us: int) -> None:

@@ -146,7 +146,7 @@ class Books:
     events: dict[str, int] = field(default_factory=_nothing)
 
 
-_HOLD = "SELECT agent_id, session_id, tool, upstream, amount_micros, charged_micros, state FROM holds WHERE id = ?"
+_HOLD = "SELECT agent_id, session_id, tool, upstream, admitted_us, amount_micros, charged_micros, state FROM holds WHERE id = ?"
 
 
 def check_books(connection: sqlite3.Connection, books: Books, progress: Progress = _nobody_watches) -> Iterator[Fault]:
@@ -179,7 +179,7 @@ def _call_faults(
         yield Fault(seq, f"call {call} was admitted by event {seq}, but its hold is gone")
         return
     books.holds += 1
-    *who, amount, charged, state = row
+    *who, admitted_us, amount, charged, state = row
     said_state, said_charged, ends = _ending(connection, call)
     for sums, as_state, as_amount in (
         (books.rows, state, charged if state == "settled" else amount),
@@ -189,6 +189,10 @@ def _call_faults(
             sums[as_state] += as_amount if isinstance(as_amount, int) else 0
     if who != [admitted.get(name) for name in ("agent_id", "session", "tool", "upstream")]:
         yield Fault(seq, f"call {call}: its hold is not of the agent, session and tool that event {seq} admitted")
+    if admitted_us != admitted.get("at_us"):
+        yield Fault(
+            seq, f"call {call}: its hold was admitted at {admitted_us}, event {seq} is of {admitted.get('at_us')}"
+        )
     if amount != admitted.get("amount_micros"):
         yield Fault(seq, f"call {call}: its hold is {amount}, event {seq} admitted {admitted.get('amount_micros')}")
     if len(ends) > 1:

@@ -68,6 +68,10 @@ COMMANDS: Mapping[str, Mapping[str, Lazy | Branch]] = {
                 "verify": Lazy(f"{_SERVER}.audit:verify", "Prove that the log was only added to."),
             },
         ),
+        "ledger": Branch(
+            "The ledger of money and calls.",
+            {"check": Lazy(f"{_SERVER}.ledger:check", "Prove that every balance follows from the events.")},
+        ),
         "alerts": Branch(
             "What was sent to people.",
             {

@@ -9,6 +9,7 @@ from typing import Any
 
 from haltline.control_alert_tools import ALERT_TOOLS
 from haltline.control_drill_tools import DRILL_TOOLS
+from haltline.control_ledger_tools import LEDGER_TOOLS
 from haltline.control_tool import AGENT as _AGENT
 from haltline.control_tool import MOST as _MOST
 from haltline.control_tool import PERSON, ControlTool
@@ -329,6 +330,7 @@ CONTROL_TOOLS: tuple[ControlTool, ...] = (
     *_AGENTS,
     *_RECORDS,
     *ALERT_TOOLS,
+    *LEDGER_TOOLS,
     *_POLICY,
     *_OPERATORS,
 )

@@ -14,7 +14,7 @@ from haltline.errors import Conflict, NotFound
 from haltline.policy.model import Usage
 
 if TYPE_CHECKING:
-    from haltline.accounts import AgentAccount, TaskAccount
+    from haltline.accounts import AgentAccount, Differs, TaskAccount
     from haltline.store.writer import Tx
 
 __all__ = ["Hold", "HoldState", "Ledger", "Spent"]
@@ -95,6 +95,14 @@ class Ledger:
             rate_counts={window_s: agent.admissions(tx, agent_id, window_s) for window_s in rate_windows_s},
             agent_running=agent.running,
         )
+
+    def remembered(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """The agents and the sessions whose sums are in memory. In the writer thread, as all here."""
+        return self._accounts.remembered
+
+    def differing(self, tx: Tx, agents: Iterable[str], sessions: Iterable[str]) -> list[Differs]:
+        """Which sums in memory are not those of the rows, as of this transaction's time."""
+        return self._accounts.differing(tx, agents, sessions)
 
     # life of a hold
 

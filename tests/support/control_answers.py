@@ -182,6 +182,16 @@ def all_answers() -> dict[str, Any]:
             "escalated": 1, "resolved": 2, "unseen": 1, "to_acknowledge_s": {"p50": 30.0, "p95": 400.0, "max": 400.0},
             "to_act_s": None,
         },
+        "check_ledger": {
+            "ok": False, "calls": 40, "agents": 2, "sessions": 3,
+            "rows": {"settled": 2_000_000, "held": 0, "in_doubt": 50_000},
+            "events": {"settled": 1_900_000, "held": 0, "in_doubt": 50_000},
+            "differences": [{
+                "of": "agent", "id": "agt_1", "name": "research-bot", "figure": "day_settled", "remembered": 1_900_000,
+                "rows": 2_000_000, "what": "agent research-bot: day_settled is 1900000 in memory, 2000000 from the rows",
+            }],
+            "faults": [{"seq": 12, "what": "call call_1: 150000 was charged, event 12 says 50000"}],
+        },
         "list_tools": _tools(),
         "import_tools": {"written": "policies/tools.yaml", "tools": ["git__log", "git__diff"]},
         "review_tools": _review(),

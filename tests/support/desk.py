@@ -51,7 +51,7 @@ from support.post_office import ListChannel
 from support.scripted import ScriptedUpstream
 from support.world import Request, send
 
-__all__ = ["NOON_US", "Desk", "Exchange", "Failed", "desk"]
+__all__ = ["NOON_US", "POLICY", "Desk", "Exchange", "Failed", "desk"]
 
 POLICY = """
 version: "1"

@@ -3,6 +3,7 @@
     stops      revoke · halt · resume                  the kill switch
     agents     add · list · show · reissue             sessions   open · list · show
     money      calls in doubt: list · settle · void    records    audit log
+    ledger     check: memory, rows and events agree
     alerts     list · ack · resolve · retry · test · stats
     tools      list · import · review · approve        policies   explain · reload
     operators  add · list · rotate · revoke            status     everything at a glance
@@ -22,6 +23,7 @@ from haltline.control.alerts import AlertDesk
 from haltline.control.definitions import Definitions
 from haltline.control.desk import Desk, Request, Stranger
 from haltline.control.drills import DrillDesk
+from haltline.control.ledgers import LedgerDesk
 from haltline.control.money import Money
 from haltline.control.operators import Operators
 from haltline.control.policies import Policies
@@ -77,6 +79,7 @@ class Control:
             alerts.alert_stats,
             money.list_in_doubt,
             money.resolve_in_doubt,
+            LedgerDesk(self._desk).check_ledger,
             tools.list_tools,
             tools.import_tools,
             definitions.review_tools,

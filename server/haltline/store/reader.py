@@ -8,20 +8,22 @@ from __future__ import annotations
 
 import sqlite3
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import aiosqlite
 import anyio
+import anyio.to_thread
 
 from haltline.errors import StoreError
-from haltline.store.database import uri
+from haltline.store.database import connect_reader, uri
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Sequence
+    from collections.abc import AsyncIterator, Callable, Sequence
     from pathlib import Path
 
 __all__ = ["QUERY_TIMEOUT_S", "Reader"]
 
+T = TypeVar("T")
 _CONNECTIONS = 2
 QUERY_TIMEOUT_S = 10.0
 _STEPS_BETWEEN_LOOKS = 5_000
@@ -55,6 +57,7 @@ class Reader:
         self._timeout_s = timeout_s
         self._idle: list[_Connection] = []
         self._places = anyio.Semaphore(_CONNECTIONS)
+        self._long = anyio.CapacityLimiter(1)
 
     async def rows(self, sql: str, parameters: Sequence[Any] = ()) -> list[sqlite3.Row]:
         """All rows of one query. Raises TimeoutError after `timeout_s` seconds, waiting for a connection included."""
@@ -70,6 +73,25 @@ class Reader:
     async def row(self, sql: str, parameters: Sequence[Any] = ()) -> sqlite3.Row | None:
         found = await self.rows(sql, parameters)
         return found[0] if found else None
+
+    async def in_thread(self, work: Callable[[sqlite3.Connection, Callable[[], bool]], T]) -> T:
+        """Run `work` on a read-only connection of its own, in a thread, however long it takes; one at a time.
+
+        `work` gets the connection and asks the other argument, between pieces, whether it is still wanted.
+        """
+        wanted = True
+
+        def whole() -> T:
+            connection = connect_reader(self._path)
+            try:
+                return work(connection, lambda: wanted)
+            finally:
+                connection.close()
+
+        try:
+            return await anyio.to_thread.run_sync(whole, abandon_on_cancel=True, limiter=self._long)
+        finally:
+            wanted = False
 
     async def aclose(self) -> None:
         while self._idle:

@@ -1,0 +1,100 @@
+"""Proves the balances of a running broker: what decisions remember, what the rows say, and what the events say.
+
+The rows are loaded a second time, in short units of the writer, and compared with what is in memory; the events are read
+beside it, in a reader. Changes nothing.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from haltline.audit_check import Books, Fault, check_books
+from haltline.errors import NotFound
+
+if TYPE_CHECKING:
+    import sqlite3
+    from collections.abc import Callable, Iterator
+
+    from haltline.accounts import Differs
+    from haltline.control.desk import Desk, Request
+    from haltline.store.writer import Tx
+    from haltline_client import ledger_results as g
+
+__all__ = ["FAULTS_MAX", "LedgerDesk"]
+
+FAULTS_MAX = 100
+"""More than these are not listed: the first one says where to look."""
+_AT_ONCE = 50
+"""Accounts that one unit loads again: calls wait for it."""
+
+
+class LedgerDesk:
+    def __init__(self, desk: Desk) -> None:
+        self._desk = desk
+        self._parts = desk.parts
+
+    async def check_ledger(self, request: Request) -> g.LedgerChecked:
+        """Every figure in memory against the rows, every row against the events."""
+        agents, sessions = await self._desk.act(request, lambda *_: self._parts.ledger.remembered())
+        differences: list[g.LedgerDifference] = []
+        for some in _pieces(agents):
+            differences += await self._parts.writer.run(lambda tx, some=some: self._differing(tx, some, ()))  # type: ignore[misc]  # bound early
+        for some in _pieces(sessions):
+            differences += await self._parts.writer.run(lambda tx, some=some: self._differing(tx, (), some))  # type: ignore[misc]  # bound early
+        books, faults = await self._parts.reader.in_thread(_check)
+        return {
+            "ok": not differences and not faults,
+            "calls": books.calls,
+            "agents": len(agents),
+            "sessions": len(sessions),
+            "rows": _sums(books.rows),
+            "events": _sums(books.events),
+            "differences": differences[:FAULTS_MAX],
+            "faults": [{"seq": one.seq, "what": one.what} for one in faults],
+        }
+
+    def _differing(self, tx: Tx, agents: tuple[str, ...], sessions: tuple[str, ...]) -> list[g.LedgerDifference]:
+        return [self._shown(tx, one) for one in self._parts.ledger.differing(tx, agents, sessions)]
+
+    def _shown(self, tx: Tx, one: Differs) -> g.LedgerDifference:
+        name = self._handle(tx, one.id) if one.of == "agent" else one.id
+        return {
+            "of": one.of,
+            "id": one.id,
+            "name": name,
+            "figure": one.figure,
+            "remembered": one.remembered,
+            "rows": one.rows,
+            "what": f"{one.of} {name}: {one.figure} is {one.remembered} in memory, {one.rows} from the rows",
+        }
+
+    def _handle(self, tx: Tx, agent_id: str) -> str:
+        try:
+            return self._parts.identity.agent_by_id(tx, agent_id).handle
+        except NotFound:
+            return agent_id
+
+
+class _Unwanted(Exception):
+    """Whoever asked went away."""
+
+
+def _check(connection: sqlite3.Connection, wanted: Callable[[], bool]) -> tuple[Books, list[Fault]]:
+    def progress(_: int) -> None:
+        if not wanted():
+            raise _Unwanted
+
+    books = Books()
+    faults: list[Fault] = []
+    for fault in check_books(connection, books, progress):  # to the end: the sums are of all calls
+        if len(faults) < FAULTS_MAX:
+            faults.append(fault)
+    return books, faults
+
+
+def _sums(sums: dict[str, int]) -> g.LedgerSums:
+    return {"settled": sums["settled"], "held": sums["held"], "in_doubt": sums["in_doubt"]}
+
+
+def _pieces(names: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
+    return (names[start : start + _AT_ONCE] for start in range(0, len(names), _AT_ONCE))
