@@ -228,7 +228,9 @@ class Broker:
         records.continued(tx, self._parts, replace(said, call=one.call))
         tx.after_commit(lambda: self._parts.calls.bind(running, who.agent_id, who.session_id, one.call))
         deadline_s = decision.deadline_s if isinstance(decision, Allow) else dispatch.DEADLINE_S
-        price = policy.terms_for(who, said.tool.name, said.tool.upstream).price
+        # Where the policy that admitted it is not at hand any more, no bill can be read: the full hold is charged (R26, R7).
+        admitting = self._parts.policies.of(one.policy)
+        price = None if admitting is None else admitting.terms_for(who, said.tool.name, said.tool.upstream).price
         allow = Allow(
             hold.amount_micros,
             "",
@@ -240,7 +242,9 @@ class Broker:
         rest = {key: value for key, value in request.params.items() if key != "requestState"}
         params = rest if one.state is None else {**rest, "requestState": one.state}
         after_s = policy.doubt_charges_after_s
-        return Admitted(who, said.tool, allow, policy.version, hold.admitted_us, after_s, params, key, one.kept)
+        return Admitted(
+            who, said.tool, allow, one.policy or policy.version, hold.admitted_us, after_s, params, key, one.kept
+        )
 
     def _refuse(self, tx: Tx, said: records.Said, decision: Deny | Halt) -> Answer | NoSuchTool:
         records.refused(tx, self._parts, said, decision)
@@ -291,7 +295,8 @@ class Broker:
         asked, nonce = asks_for_input(outcome.answer), new_nonce()
         answer = outcome.answer_for(running.id)
         if asked is not None:
-            sealed_state = self._parts.rounds.seal(Round(running.id, nonce, asked.get("requestState"), outcome.kept))
+            state, version = asked.get("requestState"), admitted.policy_version
+            sealed_state = self._parts.rounds.seal(Round(running.id, nonce, state, outcome.kept, version))
             answer = {"result": {**asked, "requestState": sealed_state}}
         kept = None
         if admitted.keyed is not None and outcome.kind == "answered":

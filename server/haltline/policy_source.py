@@ -22,6 +22,7 @@ __all__ = ["PolicySource"]
 
 log = structlog.get_logger(__name__)
 _NO_DEFAULTS: Mapping[str, ToolDefaults] = MappingProxyType({})
+_RECENT = 16
 _Seen = tuple[tuple[str, int, int, int], ...]
 
 
@@ -40,6 +41,7 @@ class PolicySource:
         self._defaults = defaults
         self._channels = channels
         self._seen: _Seen | None = None
+        self._recent: dict[str, Policy] = {}
 
     def reload(self) -> bool:
         """Whether another policy is in force now. Never raises: what is wrong stands in `problems`, and nothing changes."""
@@ -57,7 +59,15 @@ class PolicySource:
         changed = self.current is None or policy.version != self.current.version
         if changed:
             self.current = policy
+            self._recent.pop(policy.version, None)
+            self._recent[policy.version] = policy
+            if len(self._recent) > _RECENT:
+                del self._recent[next(iter(self._recent))]
         return changed
+
+    def of(self, version: str) -> Policy | None:
+        """The policy of this version, while it is among the latest in force: a call settles under the one that admitted it."""
+        return self._recent.get(version)
 
     @property
     def zone(self) -> str:

@@ -8,7 +8,7 @@ import pytest
 from haltline.calls.recovery import charge_due, doubt_left_holds
 from haltline.calls.refusals import META_KEY
 from haltline.calls.rounds import ROUND_S, BadState, Round, Rounds
-from support.world import Request, SetClock, world
+from support.world import POLICY, Request, SetClock, world
 
 ASKED = {
     "resultType": "input_required",
@@ -175,3 +175,30 @@ def test_a_seal_opens_for_its_own_key_alone():
     assert rounds.seal(one) != rounds.seal(one)
     with pytest.raises(BadState):
         Rounds(bytes([1]) * 32).open(rounds.seal(one))
+
+
+@pytest.mark.promise("R26")
+@pytest.mark.parametrize(("known", "charged"), [(True, 100_000), (False, 400_000)])
+async def test_a_call_that_goes_on_settles_under_the_policy_that_admitted_it(tmp_path, known, charged):
+    priced = POLICY.replace(
+        'payments__charge: {price: "0.05"}',
+        'payments__charge: {price: {result: structuredContent.cost, at_most: "0.40"}}',
+    )
+    async with world(tmp_path, policy=priced) as w:
+
+        async def asks_first(call):
+            w.upstream.send(call)
+            if "inputResponses" not in call.params:
+                return {"result": ASKED}
+            return {"result": {"content": [], "structuredContent": {"cost": "0.10"}, "resultType": "complete"}}
+
+        w.upstream.script["charge"] = asks_first
+        _, token, state = await first(w)
+        (w.parts.policies.folder / "policy.yaml").write_text(POLICY)
+        assert w.parts.policies.reload()
+        if not known:
+            w.parts.policies._recent.clear()
+        await go_on(w, again(token, state))
+        assert [held[1:] for held in await w.holds()] == [("settled", 400_000, charged)]
+        before, after = (await w.events("call.input"))[0], (await w.events("call.succeeded"))[0]
+        assert before["policy"] == after["policy"] != w.parts.policies.current.version

@@ -41,13 +41,15 @@ class BadState(Exception):
 class Round:
     """What was sealed: the call that goes on, and the upstream's own state, None where it gave none.
 
-    `kept`: its upstream's call is still open (`calls.kept`), and is never sent again.
+    `kept`: its upstream's call is still open (`calls.kept`), and is never sent again. `policy`: the version that admitted
+    the call, under which it settles (R26).
     """
 
     call: str
     nonce: str
     state: str | None
     kept: bool = False
+    policy: str = ""
 
 
 class Rounds:
@@ -96,7 +98,7 @@ class Rounds:
 
     def seal(self, one: Round) -> str:
         nonce = secrets.token_bytes(_NONCE_BYTES)
-        body = orjson.dumps([one.call, one.nonce, one.state, one.kept])
+        body = orjson.dumps([one.call, one.nonce, one.state, one.kept, one.policy])
         return base64.urlsafe_b64encode(nonce + self._aead().encrypt(nonce, body, None)).decode()
 
     def open(self, text: str) -> Round:
