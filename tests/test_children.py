@@ -278,3 +278,18 @@ async def test_the_tree_is_shown_and_a_child_explains_itself_by_what_is_above(at
     assert said_of["decision"] == "halt"
     assert said_of["reasons"][0]["text"].startswith(f"of session {root['session']}")
     assert any(rule["rule"].startswith(f"session {root['session']}: ") for rule in said_of["rules"])
+
+
+async def test_what_a_child_has_in_doubt_is_in_its_parents_balance_as_in_the_refusals(at: Desk) -> None:
+    session = await at.session()
+    below = await child(at, session["token"])
+    at.upstream.script["charge"] = at.upstream.unknown
+    await call(at, below["token"])
+    for one in (session["session"], below["session"]):
+        balances = {row["cap"]: row for row in (await at.ask("show_session", session=one))["balances"]}
+        task = balances["task"]
+        assert [task[name]["micros"] for name in ("settled", "held", "in_doubt")] == [0, 0, 50_000]
+        assert task["remaining"]["micros"] == task["limit"]["micros"] - 50_000
+    calls = {row["cap"]: row for row in (await at.ask("show_session", session=session["session"]))["balances"]}["calls"]
+    assert [calls[name] for name in ("held", "in_doubt")] == [0, 1]
+    assert (await at.ask("check_ledger"))["ok"]

@@ -132,7 +132,7 @@ def test_in_doubt_counts_in_every_current_window_until_resolved(books: Books) ->
     books.doubt("c1")
     for days in range(3):
         spent = books.same_after_a_restart()
-        assert (spent.task, spent.hour, spent.day) == (Usage(0, 100), Usage(0, 100), Usage(0, 100)), days
+        assert (spent.task, spent.hour, spent.day) == (Usage(0, 100, 100), Usage(0, 100, 100), Usage(0, 100, 100)), days
         assert (spent.calls_open, spent.agent_running) == (1, 0)  # it is not running
         books.pass_time(24 * HOUR)
     books.settle("c1", 100)
@@ -175,9 +175,9 @@ def test_holds_of_one_microsecond_leave_the_hour_together(books: Books) -> None:
     books.void("b")
     books.doubt("c")
     books.pass_time(HOUR - 1)
-    assert books.same_after_a_restart().hour == Usage(3, 20)
+    assert books.same_after_a_restart().hour == Usage(3, 20, 10)
     books.pass_time(1)
-    assert books.same_after_a_restart().hour == Usage(0, 10)  # the one in doubt
+    assert books.same_after_a_restart().hour == Usage(0, 10, 10)  # the one in doubt
     books.settle("d", 10)
     books.settle("c", 10)
     assert books.same_after_a_restart().hour == Usage()
@@ -299,7 +299,7 @@ def test_forgetting_in_the_middle_of_a_unit_counts_nothing_twice(books: Books) -
 
     books.store.run(unit)
     spent = books.same_after_a_restart(windows=(60,))
-    assert (spent.task, spent.day, spent.rate_counts) == (Usage(0, 20), Usage(0, 20), {60: 2})
+    assert (spent.task, spent.day, spent.rate_counts) == (Usage(0, 20, 10), Usage(0, 20, 10), {60: 2})
 
 
 def test_the_same_call_is_not_held_twice(books: Books) -> None:
@@ -335,7 +335,7 @@ def test_what_a_crash_left_open_is_found_at_start_and_nothing_else(books: Books)
     assert [hold.id for hold in books.store.run(again.left_held)] == ["d"]
     books.store.run(lambda tx: again.doubt(tx, "d", "the broker stopped", NOON_US + HOUR))
     assert books.store.run(again.left_held) == []
-    assert books.store.run(lambda tx: again.spent(tx, "a1", "s1", ())).task == Usage(10, 20)
+    assert books.store.run(lambda tx: again.spent(tx, "a1", "s1", ())).task == Usage(10, 20, 20)
 
 
 @pytest.mark.promise("R10")

@@ -55,7 +55,8 @@ class Model:
         inside = [call for call in calls if since_us is None or call.admitted_us >= since_us]
         settled = sum(call.charged for call in inside if call.state == "settled")
         held = sum(call.amount for call in inside if call.state == "held")
-        return Usage(settled, held + sum(call.amount for call in calls if call.state == "in_doubt"))
+        in_doubt = sum(call.amount for call in calls if call.state == "in_doubt")
+        return Usage(settled, held + in_doubt, in_doubt)
 
     def spent(self, session: str, now_us: int) -> dict[str, Any]:
         mine = [call for call in self.calls.values() if OWNER[call.session] == OWNER[session]]
@@ -67,6 +68,7 @@ class Model:
             "day_resets_at_us": utc_day(now_us)[1],
             "calls_settled": sum(call.state == "settled" for call in task),
             "calls_open": sum(call.state in {"held", "in_doubt"} for call in task),
+            "calls_in_doubt": sum(call.state == "in_doubt" for call in task),
             "rate_counts": {w: sum(call.admitted_us > now_us - w * SECOND for call in mine) for w in WINDOWS},
             "agent_running": sum(call.state == "held" for call in mine),
         }

@@ -38,6 +38,8 @@ class TaskAccount:
     held: int = 0
     calls_settled: int = 0
     calls_open: int = 0
+    in_doubt: int = 0
+    calls_in_doubt: int = 0
     above: tuple[str, ...] = ()
     """The sessions in whose accounts this one's calls count too (R20)."""
 
@@ -45,7 +47,10 @@ class TaskAccount:
         self.held += amount
         self.calls_open += 1
 
-    def move(self, to: HoldState, amount: int, charged: int) -> None:
+    def move(self, before: HoldState, to: HoldState, amount: int, charged: int) -> None:
+        doubted = (to == "in_doubt") - (before == "in_doubt")
+        self.in_doubt += amount * doubted
+        self.calls_in_doubt += doubted
         if to == "in_doubt":
             return
         self.held -= amount
@@ -56,7 +61,8 @@ class TaskAccount:
 
     def figures(self) -> dict[str, int | None]:
         """All that it says, by name."""
-        return {name: getattr(self, name) for name in ("settled", "held", "calls_settled", "calls_open")}
+        names = ("settled", "held", "calls_settled", "calls_open", "in_doubt", "calls_in_doubt")
+        return {name: getattr(self, name) for name in names}
 
 
 @dataclass(frozen=True, slots=True)
@@ -266,14 +272,18 @@ class Accounts:
         if known is None:
             if len(self._tasks) >= self._most:
                 self._tasks.clear()
-            settled, held, ended, running = tx.execute(
+            settled, held, ended, running, doubted, in_doubt = tx.execute(
                 "SELECT coalesce(sum(charged_micros), 0),"  # noqa: S608 - a constant
                 " coalesce(sum(amount_micros) FILTER (WHERE state IN ('held', 'in_doubt')), 0),"
-                " count(*) FILTER (WHERE state = 'settled'), count(*) FILTER (WHERE state IN ('held', 'in_doubt'))"
+                " count(*) FILTER (WHERE state = 'settled'), count(*) FILTER (WHERE state IN ('held', 'in_doubt')),"
+                " coalesce(sum(amount_micros) FILTER (WHERE state = 'in_doubt'), 0),"
+                " count(*) FILTER (WHERE state = 'in_doubt')"
                 f" FROM holds WHERE session_id IN ({FAMILY})",
                 (session_id,),
             ).fetchone()
-            known = self._tasks[session_id] = TaskAccount(settled, held, ended, running, parents(tx, session_id))
+            known = self._tasks[session_id] = TaskAccount(
+                settled, held, ended, running, doubted, in_doubt, parents(tx, session_id)
+            )
         return known
 
     def agent(self, tx: Tx, agent_id: str) -> AgentAccount:

@@ -157,4 +157,6 @@ def _balance(one: Standing, currency: str) -> Balance:
     def text(amount: int) -> str:
         return format_amount(amount, currency) if one.kind in MONEY else str(amount)
 
-    return Balance(one.kind.value, text(one.limit), text(one.settled), text(one.held), text(one.remaining))
+    return Balance(
+        one.kind.value, text(one.limit), text(one.settled), text(one.held + one.in_doubt), text(one.remaining)
+    )

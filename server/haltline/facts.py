@@ -26,6 +26,7 @@ def gather(tx: Tx, parts: Parts, who: Principal, policy: Policy) -> Facts:
         day_resets_at_us=spent.day_resets_at_us,
         calls_settled=spent.calls_settled,
         calls_open=spent.calls_open,
+        calls_in_doubt=spent.calls_in_doubt,
         rate_counts=spent.rate_counts,
         agent_open_calls=spent.agent_running,
         allowances=parts.halts.allowances(tx, (who.session_id, who.agent_id)),
@@ -33,7 +34,7 @@ def gather(tx: Tx, parts: Parts, who: Principal, policy: Policy) -> Facts:
 
 
 def as_recorded(facts: Facts) -> dict[str, Any]:
-    """The values as the audit event keeps them (R30): `[settled, held]` in micro-units."""
+    """The values as the audit event keeps them (R30): `[settled, held]` in micro-units, what is in doubt being held."""
     recorded: dict[str, Any] = {
         "task": [facts.task.settled_micros, facts.task.held_micros],
         "hour": [facts.hour.settled_micros, facts.hour.held_micros],
@@ -41,6 +42,9 @@ def as_recorded(facts: Facts) -> dict[str, Any]:
         "calls": [facts.calls_settled, facts.calls_open],
         "running": facts.agent_open_calls,
     }
+    in_doubt = [facts.task.in_doubt_micros, facts.day.in_doubt_micros, facts.calls_in_doubt]
+    if any(in_doubt):
+        recorded["in_doubt"] = dict(zip(("task", "agent", "calls"), in_doubt, strict=True))
     if facts.rate_counts:
         recorded["rate"] = {str(window): count for window, count in facts.rate_counts.items()}
     if facts.allowances:

@@ -62,6 +62,7 @@ class Spent:
     day_resets_at_us: int
     calls_settled: int
     calls_open: int
+    calls_in_doubt: int
     rate_counts: dict[int, int]
     agent_running: int
 
@@ -85,13 +86,14 @@ class Ledger:
         task = self._accounts.task(tx, session_id)
         agent = self._accounts.agent(tx, agent_id)
         return Spent(
-            task=Usage(task.settled, task.held),
-            hour=Usage(agent.hour_settled, agent.hour_held + agent.in_doubt),
-            day=Usage(agent.day_settled, agent.day_held + agent.in_doubt),
+            task=Usage(task.settled, task.held, task.in_doubt),
+            hour=Usage(agent.hour_settled, agent.hour_held + agent.in_doubt, agent.in_doubt),
+            day=Usage(agent.day_settled, agent.day_held + agent.in_doubt, agent.in_doubt),
             hour_resets_at_us=agent.hour_resets_at_us,
             day_resets_at_us=agent.day_end_us,
             calls_settled=task.calls_settled,
             calls_open=task.calls_open,
+            calls_in_doubt=task.calls_in_doubt,
             rate_counts={window_s: agent.admissions(tx, agent_id, window_s) for window_s in rate_windows_s},
             agent_running=agent.running,
         )
@@ -196,7 +198,7 @@ class Ledger:
             ),
         )
         for task in tasks:
-            task.move(to, before.amount_micros, charged or 0)
+            task.move(before.state, to, before.amount_micros, charged or 0)
         agent.move(call_id, to, charged or 0, tx.now_us)
         return before
 

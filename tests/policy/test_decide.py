@@ -55,6 +55,8 @@ def test_a_cap_is_reached_exactly_and_never_passed(capped):
         "limit_micros": 500_000,
         "settled_micros": 450_001,
         "held_micros": 0,
+        "in_doubt_micros": 0,
+        "remaining_micros": 49_999,
         "amount_micros": 50_000,
     }
 

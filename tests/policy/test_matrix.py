@@ -65,6 +65,7 @@ STATES: dict[str, tuple[Facts, dict[str, Any], int]] = {
         {},
         NOON_US,
     ),
+    "task on hold and in doubt": (replace(FRESH, task=Usage(10 * CENT, 490 * CENT, 190 * CENT)), {}, NOON_US),
     "hour spent": (replace(FRESH, hour=Usage(200 * CENT, 0)), {}, NOON_US),
     "day spent": (replace(FRESH, day=Usage(25_000 * CENT, 0)), {}, NOON_US),
     "day on hold": (replace(FRESH, day=Usage(100 * CENT, 24_900 * CENT)), {}, NOON_US),
@@ -156,8 +157,13 @@ def missing_numbers(reason: Reason, rules: tuple[RuleSaid, ...]) -> list[str]:
     """The amounts in a refusal's facts that no rule's explanation shows."""
     shown = " ".join(rule.text for rule in rules)
     wanted = {key: value for key, value in reason.facts.items() if key.endswith("_micros") and isinstance(value, int)}
-    if "held_micros" in wanted and not wanted["held_micros"]:
-        del wanted["held_micros"]
+    remaining = wanted.pop("remaining_micros", None)  # what the others leave
+    if remaining is not None:
+        parts = ("settled_micros", "held_micros", "in_doubt_micros")
+        assert remaining == wanted["limit_micros"] - sum(wanted[part] for part in parts)
+    for unsaid in ("held_micros", "in_doubt_micros"):
+        if unsaid in wanted and not wanted[unsaid]:
+            del wanted[unsaid]
     return [
         f"{key} {value}"
         for key, value in wanted.items()

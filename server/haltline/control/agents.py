@@ -12,7 +12,7 @@ from haltline.audit import Kind
 from haltline.control.allowances import shown_allowances
 from haltline.control.reading import last_actions
 from haltline.control.sessions import parsed_caps, shown_session
-from haltline.control.views import Shown, in_doubt_of
+from haltline.control.views import Shown
 from haltline.errors import Conflict, RequestError
 from haltline.facts import gather
 from haltline.halts import EVERYTHING
@@ -144,7 +144,6 @@ class Agents:
         halts = self._parts.halts.on(tx, "", row.id)
         limits = () if policy is None else policy.limits(who)
         facts = Facts() if policy is None else gather(tx, self._parts, who, policy)
-        doubtful = self._parts.ledger.in_doubt(tx)
         sessions = self._parts.identity.sessions(tx, agent_id=row.id, all_states=False, most=SESSIONS_SHOWN)
         normal, odd = self._ways(tx, row.id)
         return {
@@ -156,8 +155,8 @@ class Agents:
             "hours": None if row.hours is None else hours_to_json(row.hours),  # type: ignore[typeddict-item]  # its four keys
             "caps": shown.caps(limits),
             "halt": shown.cause(halts),
-            "sessions": [shown_session(tx, self._desk, row, session, doubtful) for session in sessions],
-            "balances": shown.balances(limits, facts, in_doubt_of(doubtful, row.id, ""), of_session=False),
+            "sessions": [shown_session(tx, self._desk, row, session) for session in sessions],
+            "balances": shown.balances(limits, facts, of_session=False),
             "allowances": shown_allowances(tx, self._parts, self._parts.halts.granted(tx, (row.id,))),
             "last_actions": [],
             "usual": normal,

@@ -11,7 +11,7 @@ from haltline.audit import Kind
 from haltline.clock import iso
 from haltline.control.allowances import shown_allowances
 from haltline.control.reading import last_actions
-from haltline.control.views import Shown, in_doubt_of
+from haltline.control.views import Shown
 from haltline.errors import Conflict, RequestError
 from haltline.facts import gather
 from haltline.halts import EVERYTHING
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 
     from haltline.control.desk import Desk, Operator, Request
     from haltline.identity import AgentRow, SessionRow
-    from haltline.ledger import Hold
     from haltline.policy.model import HaltFact, Principal
     from haltline.policy.policy import Policy, Tier
     from haltline.store.writer import Tx
@@ -144,9 +143,8 @@ class Sessions:
         return {"sessions": shown}
 
     def _shown(self, tx: Tx, rows: Sequence[SessionRow]) -> list[r.Session]:
-        doubtful = self._parts.ledger.in_doubt(tx)
         agents = {row.agent_id: self._parts.identity.agent_by_id(tx, row.agent_id) for row in rows}
-        return [shown_session(tx, self._desk, agents[row.agent_id], row, doubtful) for row in rows]
+        return [shown_session(tx, self._desk, agents[row.agent_id], row) for row in rows]
 
     async def show_session(self, request: Request, *, session: str) -> r.SessionDetail:
         """One session with tools, caps, balances and what it did last."""
@@ -164,21 +162,20 @@ class Sessions:
         shown, who = Shown(policy), self._parts.identity.principal(tx, agent, row)
         limits = () if policy is None else policy.limits(who)
         facts = Facts() if policy is None else gather(tx, self._parts, who, policy)
-        doubtful = self._parts.ledger.in_doubt(tx)
         below = self._parts.identity.children(tx, row.id)
         return {
-            **shown_session(tx, self._desk, agent, row, doubtful),
-            "children": [shown_session(tx, self._desk, agent, child, doubtful) for child in below],
+            **shown_session(tx, self._desk, agent, row),
+            "children": [shown_session(tx, self._desk, agent, child) for child in below],
             "tools": _tools(who, policy),
             "caps": shown.caps(limits),
             "halt": shown.cause(self._parts.halts.on(tx, row.id, agent.id, who.sessions_above)),
-            "balances": shown.balances(limits, facts, in_doubt_of(doubtful, agent.id, row.id), of_session=True),
+            "balances": shown.balances(limits, facts, of_session=True),
             "allowances": shown_allowances(tx, self._parts, self._parts.halts.granted(tx, (row.id, agent.id))),
             "last_actions": [],
         }
 
 
-def shown_session(tx: Tx, desk: Desk, agent: AgentRow, row: SessionRow, doubtful: Sequence[Hold]) -> r.Session:
+def shown_session(tx: Tx, desk: Desk, agent: AgentRow, row: SessionRow) -> r.Session:
     """A session's line. `held` is all that counts beside what is spent: calls that run, and calls in doubt."""
     parts = desk.parts
     policy = parts.policies.current
@@ -199,7 +196,7 @@ def shown_session(tx: Tx, desk: Desk, agent: AgentRow, row: SessionRow, doubtful
         "cap": shown.money(caps[0]) if caps else None,
         "calls": spent.calls_settled + spent.calls_open,
         "parent": row.parent_id,
-        "running": spent.calls_open - in_doubt_of(doubtful, agent.id, row.id).session_calls,
+        "running": spent.calls_open - spent.calls_in_doubt,
     }
 
 

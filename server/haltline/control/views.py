@@ -5,17 +5,16 @@ Takes rows and facts, returns the client's `Money`, `Balance`, `HaltCause` …. 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from haltline.clock import iso
 from haltline.policy.model import CapKind, Rate
 from haltline.policy.money import format_amount
+from haltline.standings import used
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from haltline.ledger import Hold
     from haltline.parts import Parts
     from haltline.policy.caps import CapLimit
     from haltline.policy.model import Facts, HaltFact
@@ -25,26 +24,11 @@ if TYPE_CHECKING:
     from haltline_client import results as r
     from haltline_client import status_results as s
 
-__all__ = ["InDoubtOf", "Shown", "in_doubt_of", "shown_upstream"]
+__all__ = ["Shown", "shown_upstream"]
 
 _MONEY = frozenset({CapKind.PER_CALL, CapKind.TASK, CapKind.HOUR, CapKind.DAY})
 _OF_SESSION = frozenset({CapKind.TASK, CapKind.CALLS})
 _ORDER = ("session", "agent", "everything")
-
-
-@dataclass(frozen=True, slots=True)
-class InDoubtOf:
-    """What is in doubt for one agent and one of its sessions."""
-
-    agent_micros: int = 0
-    session_micros: int = 0
-    session_calls: int = 0
-
-
-def in_doubt_of(holds: Iterable[Hold], agent_id: str, session_id: str) -> InDoubtOf:
-    mine = [hold for hold in holds if hold.agent_id == agent_id]
-    ours = [hold.amount_micros for hold in mine if hold.session_id == session_id]
-    return InDoubtOf(sum(hold.amount_micros for hold in mine), sum(ours), len(ours))
 
 
 def shown_upstream(parts: Parts, state: UpstreamState) -> s.Upstream:
@@ -90,15 +74,13 @@ class Shown:
             shown[name] = self.limit(cap)
         return shown
 
-    def balances(
-        self, limits: Iterable[CapLimit], facts: Facts, doubt: InDoubtOf, *, of_session: bool
-    ) -> list[c.Balance]:
+    def balances(self, limits: Iterable[CapLimit], facts: Facts, *, of_session: bool) -> list[c.Balance]:
         """Every cap with what counts against it. An agent's list leaves out what each session has for itself."""
-        return [self._balance(cap, facts, doubt) for cap in limits if of_session or cap.kind not in _OF_SESSION]
+        return [self._balance(cap, facts) for cap in limits if of_session or cap.kind not in _OF_SESSION]
 
-    def _balance(self, cap: CapLimit, facts: Facts, doubt: InDoubtOf) -> c.Balance:
+    def _balance(self, cap: CapLimit, facts: Facts) -> c.Balance:
         extra = facts.allowances.get(cap.kind, 0)
-        settled, held, in_doubt, resets_us = _used(cap, facts, doubt)
+        settled, held, in_doubt, resets_us = used(cap, facts)
         counts = settled is not None
         remaining = cap.limit + extra - (settled or 0) - (held or 0) - (in_doubt or 0)
         shape = self.money if cap.kind in _MONEY else int
@@ -133,19 +115,3 @@ class Shown:
             "scope": first.scope,
         }
         return cause  # type: ignore[return-value]  # the client's keys, and whose halt it is
-
-
-def _used(cap: CapLimit, facts: Facts, doubt: InDoubtOf) -> tuple[int | None, int | None, int | None, int | None]:
-    """Settled, held, in doubt (each None where the cap does not count it) and when it resets."""
-    ours, mine = doubt.session_micros, doubt.agent_micros
-    task, hour, day = facts.task, facts.hour, facts.day
-    calls_held = facts.calls_open - doubt.session_calls
-    used: dict[CapKind, tuple[int | None, int | None, int | None, int | None]] = {
-        CapKind.TASK: (task.settled_micros, task.held_micros - ours, ours, None),
-        CapKind.HOUR: (hour.settled_micros, hour.held_micros - mine, mine, facts.hour_resets_at_us),
-        CapKind.DAY: (day.settled_micros, day.held_micros - mine, mine, facts.day_resets_at_us),
-        CapKind.CALLS: (facts.calls_settled, calls_held, doubt.session_calls, None),
-        CapKind.RATE: (facts.rate_counts.get(cap.window_s or 0, 0), None, None, None),
-        CapKind.CONCURRENT: (0, facts.agent_open_calls, None, None),
-    }
-    return used.get(cap.kind, (None, None, None, None))

@@ -163,7 +163,9 @@ class Spending:
         cap = f"{self.cap.kind} cap {format_amount(self.cap.limit, self.currency)}"
         added = asked.facts.allowances.get(self.cap.kind, 0)
         allowed = f" and {format_amount(added)} allowed on top" if added else ""
-        held = f", on hold {format_amount(usage.held_micros)}" if usage.held_micros else ""
+        on_hold = usage.held_micros - usage.in_doubt_micros
+        held = f", on hold {format_amount(on_hold)}" if on_hold else ""
+        held += f", in doubt {format_amount(usage.in_doubt_micros)}" if usage.in_doubt_micros else ""
         spent = f"spent {format_amount(usage.settled_micros)}"
         return f"{cap}{allowed}, {spent}{held}, this call {format_amount(asked.amount_micros)}"
 
@@ -180,7 +182,9 @@ class Spending:
             "cap": self.cap.kind.value,
             "limit_micros": limit,
             "settled_micros": usage.settled_micros,
-            "held_micros": usage.held_micros,
+            "held_micros": usage.held_micros - usage.in_doubt_micros,
+            "in_doubt_micros": usage.in_doubt_micros,
+            "remaining_micros": limit - usage.settled_micros - usage.held_micros,
             "amount_micros": amount,
         }
         resets = {CapKind.HOUR: asked.facts.hour_resets_at_us, CapKind.DAY: asked.facts.day_resets_at_us}
@@ -207,7 +211,15 @@ class Calls:
         limit = self.cap.limit + asked.facts.allowances.get(CapKind.CALLS, 0)
         if made + running + 1 <= limit:
             return None
-        facts: dict[str, int | str | None] = {"cap": "calls", "limit": limit, "settled": made, "held": running}
+        in_doubt = asked.facts.calls_in_doubt
+        facts: dict[str, int | str | None] = {
+            "cap": "calls",
+            "limit": limit,
+            "settled": made,
+            "held": running - in_doubt,
+            "in_doubt": in_doubt,
+            "remaining": limit - made - running,
+        }
         if made + 1 > limit:
             return Refusal(Reason("calls.exceeded", self.fine(asked), facts), _STOPS[CapKind.CALLS])
         return refuse("calls.cap_held", self.fine(asked), facts, retryable=True)

@@ -129,10 +129,11 @@ class ToolCall:
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """What counts in one window: settled money and money on hold (in doubt included)."""
+    """What counts in one window: settled money and money on hold, and how much of what is on hold is in doubt."""
 
     settled_micros: int = 0
     held_micros: int = 0
+    in_doubt_micros: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,6 +160,7 @@ class Facts:
     calls_settled: int = 0
     calls_open: int = 0
     """Calls of this session: those that ended, and those held or in doubt."""
+    calls_in_doubt: int = 0
     rate_counts: Mapping[int, int] = field(default_factory=lambda: MappingProxyType({}))
     """Admissions of this agent in the last N seconds, by N, for every window that a rate cap names."""
     agent_open_calls: int = 0
