@@ -24,8 +24,10 @@ from haltline.policy.model import Usage
 from haltline.store.writer import Tx
 from support.records import HOUR, SECOND, Store, a_hold, utc_day
 
-AGENTS = {"a1": ("s1", "s2"), "a2": ("s3",), "a3": ("s4",)}
+AGENTS = {"a1": ("s1", "s2", "s5", "s6"), "a2": ("s3",), "a3": ("s4",)}
 OWNER = {session: agent for agent, sessions in AGENTS.items() for session in sessions}
+ABOVE = {"s2": ("s1",), "s5": ("s2", "s1")}
+"""s1 opened s2 and that one s5 (R20): what a child does counts in every session above it. s6 stands alone."""
 CAPS = {"task": 100, "hour": 120, "day": 200}
 WINDOWS = (1, 60, 5_000)
 DAY = 24 * HOUR
@@ -60,7 +62,7 @@ class Model:
 
     def spent(self, session: str, now_us: int) -> dict[str, Any]:
         mine = [call for call in self.calls.values() if OWNER[call.session] == OWNER[session]]
-        task = [call for call in mine if call.session == session]
+        task = [call for call in mine if session in line(call.session)]
         return {
             "task": self.usage(task, None),
             "hour": self.usage(mine, now_us - HOUR + 1),
@@ -72,6 +74,11 @@ class Model:
             "rate_counts": {w: sum(call.admitted_us > now_us - w * SECOND for call in mine) for w in WINDOWS},
             "agent_running": sum(call.state == "held" for call in mine),
         }
+
+
+def line(session: str) -> tuple[str, ...]:
+    """The session and those above it."""
+    return (session, *ABOVE.get(session, ()))
 
 
 def fits(spent: Spent, amount: int) -> bool:
@@ -103,6 +110,8 @@ class LedgerMachine(RuleBasedStateMachine):
         self.store = Store(self.folder, on_lost=(lambda: self.ledger.forget(),))
         self.store.connection.execute("PRAGMA synchronous = OFF")  # nothing here is about power
         self.store.people(AGENTS)
+        for child, above in ABOVE.items():
+            self.store.connection.execute("UPDATE sessions SET parent_id = ? WHERE id = ?", (above[0], child))
         self.model = Model()
         self.number = 0
 
@@ -134,17 +143,19 @@ class LedgerMachine(RuleBasedStateMachine):
             raise Failed
 
     def admit(self, tx: Tx, session: str, amount: int) -> None:
-        spent = self.ledger.spent(tx, OWNER[session], session, WINDOWS)
-        self.agrees(spent, session)
-        if not fits(spent, amount):
-            return
+        for one in line(session):
+            spent = self.ledger.spent(tx, OWNER[session], one, WINDOWS)
+            self.agrees(spent, one)
+            if not fits(spent, amount):
+                return
         self.number += 1
         call = f"c{self.number}"
         self.ledger.hold(tx, a_hold(call, amount, agent=OWNER[session], session=session))
         self.model.calls[call] = Call(session, amount, tx.now_us)
-        for kind, cap in CAPS.items():  # P2, judged at admission, by the model
-            usage = self.model.spent(session, tx.now_us)[kind]
-            assert usage.settled_micros + usage.held_micros <= cap, kind
+        for one in line(session):  # P2, judged at admission, by the model, for every session above
+            usages = self.model.spent(one, tx.now_us)
+            for kind, cap in CAPS.items():
+                assert usages[kind].settled_micros + usages[kind].held_micros <= cap, (one, kind)
 
     def _pick(self, which: int) -> str | None:
         calls = sorted(self.model.calls)
@@ -165,7 +176,7 @@ class LedgerMachine(RuleBasedStateMachine):
 
     def settle(self, tx: Tx, which: int, amount: int) -> None:
         name = self._pick(which)
-        charged = min(amount, self.model.calls[name].amount) if name else 0
+        charged = amount if name else 0  # a bill may be above the hold, also late
         self._end(tx, which, "settled", lambda call: self.ledger.settle(tx, call, charged), charged)
 
     def void(self, tx: Tx, which: int, amount: int) -> None:
@@ -205,6 +216,13 @@ class LedgerMachine(RuleBasedStateMachine):
     def everything_agrees(self) -> None:
         for session, agent in OWNER.items():
             self.agrees(self.store.run(lambda tx, a=agent, s=session: self.ledger.spent(tx, a, s, WINDOWS)), session)
+        assert self.store.run(lambda tx: self.ledger.differing(tx, AGENTS, OWNER)) == []
+        roots = [self.model.spent(session, self.store.now_us)["task"] for session in OWNER if session not in ABOVE]
+        rows = self.store.connection.execute(
+            "SELECT coalesce(sum(charged_micros), 0),"
+            " coalesce(sum(amount_micros) FILTER (WHERE state IN ('held', 'in_doubt')), 0) FROM holds"
+        ).fetchone()
+        assert rows == (sum(one.settled_micros for one in roots), sum(one.held_micros for one in roots))
 
     @invariant()
     def the_rows_are_the_model(self) -> None:
