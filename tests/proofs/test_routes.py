@@ -217,7 +217,7 @@ def test_only_health_answers_without_a_credential_and_no_credential_is_valid_on_
     }
     figures.must("live credentials served on their own /mcp", live, all(live.values()), "each")
     paths = {key[2] for key in passed if key[:3] not in OPEN}
-    figures.equal("paths that serve a live credential", paths, {"/mcp"})
+    figures.equal("paths that serve a live credential", paths, {"/mcp", "/metrics"})
     figures.must("calls dispatched", dict(references), set(references) <= {"through-a-side-door"}, "only live ones")
     figures.must("agents", agents, set(agents) == {"agent", "intruder"}, "the one added by a live operator beside ours")
     figures.zero("answers of 500 and above", where.failed)
