@@ -14,8 +14,12 @@ from mcp.client.streamable_http import streamable_http_client
 from mcp.shared._httpx_utils import create_mcp_http_client
 
 from haltline.calls.admission import Doorman
+from haltline.calls.call import NoSuchTool
+from haltline.calls.watching import cancel
 from haltline.children import Children
 from haltline.gateway.face import Gateway
+from haltline.policy.model import Halt, Reason
+from haltline.upstreams.drill import DrillUpstream
 from haltline.upstreams.own import OwnUpstream
 from support.desk import Desk, desk
 from support.serving import served_face
@@ -293,3 +297,27 @@ async def test_what_a_child_has_in_doubt_is_in_its_parents_balance_as_in_the_ref
     calls = {row["cap"]: row for row in (await at.ask("show_session", session=session["session"]))["balances"]}["calls"]
     assert [calls[name] for name in ("held", "in_doubt")] == [0, 1]
     assert (await at.ask("check_ledger"))["ok"]
+
+
+async def test_no_child_takes_part_in_a_drill_under_a_session_that_is_none(at: Desk) -> None:
+    await at.parts.catalog.keep_own(DrillUpstream())
+    root = await at.session()
+    one = await child(at, root["token"], tools=["haltline-drill__*"])
+    assert isinstance(await send(at.parts, at.broker, Request(one["token"], "haltline-drill__tick", {})), NoSuchTool)
+
+
+@pytest.mark.promise("P3", "R18", "R27")
+async def test_a_rule_that_cancels_what_runs_in_a_session_cancels_it_in_the_sessions_below(at: Desk) -> None:
+    root = await at.session()
+    one = await child(at, root["token"])
+    who = await at.parts.writer.run(
+        lambda tx: at.parts.identity.principal(
+            tx, at.parts.identity.agent(tx, "booking-7"), at.parts.identity.session(tx, root["session"])
+        )
+    )
+    running = at.parts.calls.open()
+    at.parts.calls.bind(running, who.agent_id, one["session"])
+    halt = Halt((Reason("rule.calls", "too many calls"),), "session")
+    await at.parts.writer.run(lambda tx: cancel(tx, at.parts, who, halt))
+    assert running.stopped is not None
+    at.parts.calls.close(running)

@@ -19,6 +19,8 @@ version: "1"
 currency: USD
 tiers:
   experimental: {tools: ["*"], caps: {task: "0.50", day: "5.00"}}
+rules:
+  loop: {kind: repeats, times: 3, window: 10m, do: halt}
 """
 SHOWN = [
     "agents connected",

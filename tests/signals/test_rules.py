@@ -240,3 +240,17 @@ def test_in_audit_mode_a_rule_neither_halts_nor_tells():
     found = asked(one, Story().now(MONDAY_US, amount=2_000_000))
     assert found is not None
     assert (found.halts, found.tells) == (False, False)
+
+
+def test_a_drill_s_calls_and_its_resume_say_nothing_of_an_agent_s_ways():
+    story, velocity, loop = Story(), rule("velocity", over="1.00", window="15m"), rule("repeats", times=3, window="10m")
+    story.call(MONDAY_US, 900_000)
+    for number in range(5):
+        fact = {"tool": "haltline-drill__tick", "upstream": "haltline-drill"}
+        story.state.fold(Fact.of(10 + number, MONDAY_US + S, "call.allowed", fact, {"same": "z"}), "UTC")
+    assert story.state.calls == 1
+    assert not story.fires(loop, MONDAY_US + 2 * S, same="z")
+    story.tell(MONDAY_US + 3 * S, "session.resumed", drill=True)
+    assert story.fires(velocity, MONDAY_US + 4 * S, amount=100_001)
+    story.tell(MONDAY_US + 5 * S, "session.resumed")
+    assert not story.fires(velocity, MONDAY_US + 6 * S, amount=100_001)

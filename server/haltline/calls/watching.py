@@ -11,6 +11,8 @@ import structlog
 
 from haltline.alarm import alarm
 from haltline.audit import Event, Kind
+from haltline.lineage import family
+from haltline.policy.drill import DRILL
 from haltline.policy.model import Allow, Halt, Reason
 from haltline.policy.watch import CallsPerTask, Finding, Moment, SingleCharge
 
@@ -40,9 +42,9 @@ class Fired(NamedTuple):
 
 
 def marks(parts: Parts, policy: Policy | None, who: Principal, request: CallRequest) -> dict[str, str]:
-    """What a call's event says for signals: a mark of equal calls, and whom it reaches."""
+    """What a call's event says for signals: a mark of equal calls, and whom it reaches. Nothing where it is a drill's."""
     tool = request.target
-    if tool is None or policy is None or request.method != "tools/call":
+    if tool is None or tool.upstream == DRILL or policy is None or request.method != "tools/call":
         return {}
     found = {"same": parts.signals.same(tool.name, request.arguments)}
     reads = policy.terms_for(who, tool.name, tool.upstream).destination
@@ -187,7 +189,7 @@ def halt_of(fired: Fired) -> Halt:
 def cancel(tx: Tx, parts: Parts, who: Principal, halt: Halt) -> None:
     """The rule says that its halt cancels what runs, too (R18)."""
     reason = halt.reasons[0]
-    sessions = (who.session_id,) if halt.scope == "session" else ()
+    sessions = family(tx, who.session_id) if halt.scope == "session" else ()  # those below it stop with it (R20)
     agent_id = who.agent_id if halt.scope == "agent" else None
 
     def stop() -> None:

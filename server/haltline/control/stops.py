@@ -17,6 +17,7 @@ from haltline.control.views import Shown
 from haltline.errors import Conflict, NotFound, RequestError
 from haltline.halts import EVERYTHING
 from haltline.lineage import family, parents
+from haltline.policy.drill import is_drill
 from haltline.policy.model import CapKind, Principal, Reason
 from haltline.policy.money import parse_amount
 from haltline.upstreams.model import Caller
@@ -183,17 +184,19 @@ class Stops:
             self._parts.halts.lift(tx, halt, by=operator.actor, reason=why)
             if allowed is not None:
                 self._allow(tx, operator, found, halt, allowed)
+            who = self._principal(tx, found)
             body = {
                 "target": found.name,
                 "reason": why,
                 "was": {"code": halt.code, "text": halt.text, "by": halt.by, "since_us": halt.set_us},
                 "allowance": allowed,
                 "cap": None if allowed is None or halt.cap is None else halt.cap.value,
+                "drill": True if who is not None and is_drill(who) else None,
             }
             kind = _RESUMED[found.scope]
             event = self._desk.event(kind, operator, request, agent=found.agent, session=_session_id(found), body=body)
             seq = self._parts.audit.append(tx, event)
-            resolve(tx, self._parts, by=operator.actor, event_seq=seq, kind=kind.value, who=self._principal(tx, found))
+            resolve(tx, self._parts, by=operator.actor, event_seq=seq, kind=kind.value, who=who)
             return found, halt, allowed, tx.now_us, ahead
 
         found, halt, allowed, now_us, ahead = await self._desk.act(request, unit)

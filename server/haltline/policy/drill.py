@@ -41,8 +41,8 @@ DRILL_TIER = Tier(
 
 
 def is_drill(who: Principal) -> bool:
-    """Whether a drill opened this session."""
-    return who.tools == DRILL_TOOLS
+    """Whether a drill opened this session; below any other session no agent makes one (R20)."""
+    return all(one.tools == DRILL_TOOLS for one in (who, *who.above))
 
 
 def as_drilled(who: Principal) -> Principal:

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from haltline.policy.drill import DRILL
+
 __all__ = ["FOLDED", "Fact"]
 
 FOLDED = frozenset(
@@ -48,6 +50,8 @@ class Fact:
     failed: bool = False
     rule: str = ""
     cause: str = ""
+    drill: bool = False
+    """A drill's, which says nothing of an agent's ways."""
 
     @staticmethod
     def of(seq: int, at_us: int, kind: str, named: Mapping[str, Any], body: Mapping[str, Any]) -> Fact:
@@ -69,4 +73,5 @@ class Fact:
             failed=kind in _FAILED and "withheld" not in body,
             rule=body.get("rule", ""),
             cause=body.get("cause", ""),
+            drill=named.get("upstream") == DRILL or body.get("drill") is True,
         )

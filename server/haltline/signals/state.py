@@ -97,6 +97,8 @@ class AgentSignals:
 
     def fold(self, fact: Fact, time_zone: str) -> None:
         self.seq = fact.seq
+        if fact.drill:
+            return
         if fact.kind == "call.allowed":
             self._admitted(fact, time_zone)
         elif fact.kind == "call.denied":
