@@ -321,3 +321,18 @@ async def test_a_rule_that_cancels_what_runs_in_a_session_cancels_it_in_the_sess
     await at.parts.writer.run(lambda tx: cancel(tx, at.parts, who, halt))
     assert running.stopped is not None
     at.parts.calls.close(running)
+
+
+@pytest.mark.promise("R19")
+async def test_a_revoke_of_a_session_ends_what_was_told_of_the_sessions_below_it(at: Desk) -> None:
+    root = await at.session()
+    one = await child(at, root["token"], budget="0.05")
+    for _ in range(2):
+        await call(at, one["token"])
+    live = (await at.ask("list_alerts", live=True))["episodes"]
+    assert [episode["session"] for episode in live] == [one["session"]]
+    await at.ask("resume", target=one["session"], reason="goes on", allow="0.05")
+    for _ in range(2):
+        await call(at, one["token"])
+    await at.ask("revoke", target=root["session"], reason="over")
+    assert (await at.ask("list_alerts", live=True))["episodes"] == []

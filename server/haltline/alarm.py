@@ -14,6 +14,7 @@ from haltline.alerts.episodes import about
 from haltline.alerts.model import LAST_ACTIONS, Alert, Balance
 from haltline.clock import iso
 from haltline.facts import gather
+from haltline.lineage import family
 from haltline.policy.money import format_amount
 from haltline.standings import MONEY, Standing, standings
 
@@ -96,9 +97,14 @@ def _in_hand(tx: Tx, parts: Parts, *, by: str, event_seq: int, kind: str, who: P
 
 def _acted(tx: Tx, parts: Parts, *, by: str, kind: str, who: Principal | None) -> list[Episode]:
     """What is not resolved of what a person's act reaches, with that they acted."""
-    episodes, key, agent_id = parts.outbox.episodes, _about(kind, who), _whole_agent(kind, who)
-    episodes.acted(tx, key, agent_id, by)
-    return episodes.live_about(tx, key) if agent_id is None else episodes.live_of_agent(tx, agent_id)
+    episodes, keys, agent_id = parts.outbox.episodes, [_about(kind, who)], _whole_agent(kind, who)
+    if who is not None and kind in {"session.revoked", "session.halted"}:
+        keys = [f"session:{one}" for one in family(tx, who.session_id)]  # those below it are stopped with it (R20)
+    for key in keys:
+        episodes.acted(tx, key, agent_id, by)
+    if agent_id is not None:
+        return episodes.live_of_agent(tx, agent_id)
+    return [episode for key in keys for episode in episodes.live_about(tx, key)]
 
 
 def _about(kind: str, who: Principal | None) -> str:
