@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -414,3 +415,14 @@ async def test_sixteen_callers_of_a_thousand_against_a_cap_for_fifty_get_exactly
     total = await writer.run(lambda tx: tx.execute("SELECT sum(charged_micros), count(*) FROM holds").fetchone())
     await writer.aclose()
     assert (len(granted), len(over), total) == (50, 0, (cap, 50))
+
+
+@pytest.mark.promise("P5")
+def test_a_drill_s_calls_use_up_no_rate_of_the_agent_that_is_drilled(books: Books) -> None:
+    books.hold("c1", 0)
+    books.spent(windows=(60,))  # remembered from here on
+    for number in range(10):
+        one = replace(a_hold(f"d{number}", 0), upstream="haltline-drill")
+        books.store.run(lambda tx, one=one: books.ledger.hold(tx, one))
+    assert books.spent(windows=(60,)).rate_counts == {60: 1}
+    assert books.same_after_a_restart(windows=(60,)).rate_counts == {60: 1}

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
 from haltline.lineage import FAMILY, parents
+from haltline.policy.drill import DRILL
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -130,12 +131,13 @@ class AgentAccount:
             self.day_start_us, self.day_end_us = day_bounds(now_us)
             self.day_settled = self.day_held = 0
 
-    def admit(self, call_id: str, amount: int, now_us: int) -> None:
+    def admit(self, call_id: str, amount: int, now_us: int, *, rated: bool) -> None:
+        """`rated`: whether rate caps count it."""
         entry = self._open[call_id] = _Entry(amount, now_us, "held")
         self.running += 1
         self.day_held += amount
         self._into_hour(entry)
-        for window_s, times in self._admissions.items():
+        for window_s, times in self._admissions.items() if rated else ():
             times.append(now_us)
             _trim(times, now_us - window_s * 1_000_000)
 
@@ -159,13 +161,13 @@ class AgentAccount:
             del self._open[call_id]
 
     def admissions(self, tx: Tx, agent_id: str, window_s: int) -> int:
-        """How many calls were admitted in the last `window_s` seconds, whatever became of them."""
+        """How many calls were admitted in the last `window_s` seconds, whatever became of them; a drill's not."""
         since_us = tx.now_us - window_s * 1_000_000
         times = self._admissions.get(window_s)
         if times is None:
             rows = tx.execute(
-                "SELECT admitted_us FROM holds WHERE agent_id = ? AND admitted_us > ? ORDER BY admitted_us",
-                (agent_id, since_us),
+                "SELECT admitted_us FROM holds WHERE agent_id = ? AND admitted_us > ? AND upstream <> ? ORDER BY admitted_us",
+                (agent_id, since_us, DRILL),
             )
             times = self._admissions[window_s] = deque(row[0] for row in rows)
         _trim(times, since_us)

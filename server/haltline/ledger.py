@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from haltline.accounts import REMEMBERED_MAX, Accounts, HoldState
 from haltline.errors import Conflict, NotFound
+from haltline.policy.drill import DRILL
 from haltline.policy.model import Usage
 
 if TYPE_CHECKING:
@@ -128,7 +129,7 @@ class Ledger:
         )
         for task in tasks:
             task.admit(hold.amount_micros)
-        agent.admit(hold.id, hold.amount_micros, tx.now_us)
+        agent.admit(hold.id, hold.amount_micros, tx.now_us, rated=hold.upstream != DRILL)
 
     def settle(self, tx: Tx, call_id: str, charged_micros: int, why: str | None = None) -> Hold:
         """It ran and costs this. Like `void` and `doubt`: returns the hold as it was, raises NotFound or Conflict."""
