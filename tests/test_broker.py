@@ -469,6 +469,22 @@ async def test_a_clock_set_forward_stops_dispatch_until_it_is_put_right(tmp_path
         assert "isError" not in (await w.call(token))["result"]
 
 
+@pytest.mark.promise("P4", "R24")
+async def test_a_new_connection_is_no_way_round_a_halt_of_a_session_that_an_agent_credential_opened(w):
+    agent = await w.agent()
+    token = await w.run(lambda tx: w.parts.identity.issue_agent_credential(tx, agent))
+    for _ in range(11):
+        await w.call(token, key="one")
+    [halt] = await w.halts()
+    sent = len(w.upstream.sent)
+    assert "session.halted" in (await w.call(token, key="two"))["result"]["content"][0]["text"]
+    w.clock.forward(3600)  # longer than it may be idle
+    assert "session.halted" in (await w.call(token, key=""))["result"]["content"][0]["text"]
+    assert len(w.upstream.sent) == sent
+    await w.run(lambda tx: w.parts.halts.lift(tx, halt, by="anna", reason="looked"))
+    assert "isError" not in (await w.call(token, key="two"))["result"]
+
+
 @pytest.mark.promise("R16", "R24")
 @pytest.mark.parametrize("scope", ["everything", "agent"])
 async def test_a_halt_also_stops_the_sessions_that_an_agent_credential_would_open(w, scope):

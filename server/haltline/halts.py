@@ -66,6 +66,15 @@ class Halts:
         )
         return tuple(_halt(row).fact() for row in rows)
 
+    def of_credential(self, tx: Tx, credential_id: str) -> str | None:
+        """An unended session that this agent credential opened and that is halted (R24); None: there is none."""
+        row = tx.execute(
+            "SELECT id FROM sessions WHERE auto_credential = ? AND state = 'open' AND expires_us > ? AND EXISTS (SELECT 1"
+            " FROM halts WHERE lifted_us IS NULL AND scope = 'session' AND subject_id = sessions.id) LIMIT 1",
+            (credential_id, tx.now_us),
+        ).fetchone()
+        return None if row is None else str(row[0])
+
     def all_set(self, tx: Tx) -> list[HaltRow]:
         return [_halt(row) for row in tx.execute(f"{_HALT} WHERE lifted_us IS NULL ORDER BY set_us")]
 

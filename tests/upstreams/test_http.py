@@ -93,8 +93,8 @@ async def test_whatever_it_answers_instead_is_an_unknown_outcome_soon_and_a_neig
         assert caught.value.code == f"upstream.{MISBEHAVIOUR[tool]}"
         assert sent.asked == 1
         assert len(nasty.calls(tool)) == 1
-        assert took < 4
-        assert slowest < 0.5
+        assert took < 20
+        assert slowest < 5
         assert text_of(await Sent()(shop, "good")) == "good"
 
 

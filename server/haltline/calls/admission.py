@@ -85,7 +85,12 @@ class Doorman:
         idle_s = tier.auto_session_idle_s if tier is not None else 0.0
         session = self._identity.auto_session(tx, credential, session_key, idle_s)
         stopped = self._halts.on(tx, "", agent.id)  # "everything" also stops new sessions (R16)
-        if session is None and open_session and tier is not None and not stopped:
+        halted = self._halts.of_credential(tx, credential.id) if session is None and open_session else None
+        if (
+            halted is not None
+        ):  # a new connection is no way round a halt: a person lifts it, or its session expires (P4)
+            session = self._identity.session(tx, halted)
+        elif session is None and open_session and tier is not None and not stopped:
             session = self._open(tx, credential, agent, session_key, tier.auto_session_longest_s)
         if session is None:
             return self._identity.sessionless(agent)
