@@ -36,7 +36,7 @@ class Sent:
         *,
         caller: Caller = ANN,
         meta: dict[str, Any] | None = None,
-        deadline_s: float = 10,
+        deadline_s: float = 30,
         on_notification: Callable[[dict[str, Any]], None] | None = None,
     ) -> dict[str, Any]:
         params: dict[str, Any] = {"name": tool, "arguments": arguments or {}}
