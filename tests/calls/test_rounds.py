@@ -177,6 +177,29 @@ def test_a_seal_opens_for_its_own_key_alone():
         Rounds(bytes([1]) * 32).open(rounds.seal(one))
 
 
+@pytest.mark.promise("R14")
+@pytest.mark.parametrize("state", ["", "a", "ab"], ids=["no spare bits", "two", "four"])
+def test_a_seal_is_valid_in_one_spelling_alone(state):
+    rounds = Rounds(bytes(32))
+    sealed = rounds.seal(Round("call_1", "n", state))
+    body = sealed.rstrip("=")
+    for number, letter in enumerate(body):
+        for other in "Ag":
+            if other != letter:
+                with pytest.raises(BadState):
+                    rounds.open(sealed[:number] + other + sealed[number + 1 :])
+    for spelled in (body + "!" + sealed[len(body) :], "\n" + sealed, sealed + "=", body + "A", *_last_changed(sealed)):
+        with pytest.raises(BadState):
+            rounds.open(spelled)
+
+
+def _last_changed(sealed):
+    """Every other last letter: some differ in bits alone that a decoder passes over."""
+    body = sealed.rstrip("=")
+    letters = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
+    return [body[:-1] + one + sealed[len(body) :] for one in letters if one != body[-1]]
+
+
 @pytest.mark.promise("R26")
 @pytest.mark.parametrize(("known", "charged"), [(True, 100_000), (False, 400_000)])
 async def test_a_call_that_goes_on_settles_under_the_policy_that_admitted_it(tmp_path, known, charged):

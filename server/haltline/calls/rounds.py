@@ -105,6 +105,8 @@ class Rounds:
         """Raises BadState."""
         try:
             raw = base64.urlsafe_b64decode(text[:_LONGEST_CHARS].encode("ascii"))
+            if base64.urlsafe_b64encode(raw).decode() != text:  # a decoder passes over stray characters and spare bits
+                raise ValueError("not as it was written")
             body = self._aead().decrypt(raw[:_NONCE_BYTES], raw[_NONCE_BYTES:], None)
         except (ValueError, binascii.Error, self._invalid_tag()) as error:
             raise BadState("it is not what this broker gave out") from error
