@@ -104,9 +104,7 @@ class Rounds:
     def open(self, text: str) -> Round:
         """Raises BadState."""
         try:
-            raw = base64.urlsafe_b64decode(text[:_LONGEST_CHARS].encode("ascii"))
-            if base64.urlsafe_b64encode(raw).decode() != text:  # a decoder passes over stray characters and spare bits
-                raise ValueError("not as it was written")
+            raw = _decoded(text)
             body = self._aead().decrypt(raw[:_NONCE_BYTES], raw[_NONCE_BYTES:], None)
         except (ValueError, binascii.Error, self._invalid_tag()) as error:
             raise BadState("it is not what this broker gave out") from error
@@ -124,6 +122,14 @@ class Rounds:
         from cryptography.exceptions import InvalidTag  # noqa: PLC0415 - see above
 
         return InvalidTag
+
+
+def _decoded(text: str) -> bytes:
+    """Raises ValueError for any spelling but its own: a decoder passes over stray characters and spare bits."""
+    raw = base64.urlsafe_b64decode(text[:_LONGEST_CHARS].encode("ascii"))
+    if base64.urlsafe_b64encode(raw).decode() != text:
+        raise ValueError("not as it was written")
+    return raw
 
 
 def asks_for_input(answer: Mapping[str, Any] | None) -> dict[str, Any] | None:
