@@ -9,16 +9,14 @@ from __future__ import annotations
 import re
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, model_validator
+from pydantic import BeforeValidator, Field, WithJsonSchema, model_validator
 
-from haltline.policy.caps import parse_count, parse_rate
+from haltline.policy.caps import parse_rate
 from haltline.policy.destination import check_destination
-from haltline.policy.durations import parse_duration
-from haltline.policy.hours import check_zone, hours_from_json
-from haltline.policy.model import Caps, Hours, Rate
+from haltline.policy.fields import Closed, Count, Duration, HoursEntry, Pattern, Zone, text_schema
+from haltline.policy.model import Caps, Rate
 from haltline.policy.operators import WITHOUT_VALUE, Op, compile_op
 from haltline.policy.paths import parse_path
-from haltline.policy.patterns import check_pattern
 from haltline.policy.price_entry import Amount, Price
 from haltline.policy.schemas import compile_schema
 from haltline.policy.watch_entry import WatchEntry
@@ -75,29 +73,15 @@ def _timeout(value: object) -> float:
     raise ValueError(f"{value!r} is no timeout; write seconds, more than 0 and up to 86400")
 
 
-def _string(pattern: str, example: str) -> WithJsonSchema:
-    return WithJsonSchema({"type": "string", "pattern": pattern, "examples": [example]})
-
-
-Count = Annotated[int, BeforeValidator(parse_count), WithJsonSchema({"type": "integer", "minimum": 1})]
 RateText = Annotated[
-    Rate, BeforeValidator(parse_rate), _string(r"^[1-9][0-9]*/(second|minute|hour|day|[0-9]+s)$", "5/minute")
+    Rate, BeforeValidator(parse_rate), text_schema(r"^[1-9][0-9]*/(second|minute|hour|day|[0-9]+s)$", "5/minute")
 ]
-Duration = Annotated[float, BeforeValidator(parse_duration), _string(r"^[0-9]+[smhd]$", "30m")]
 Timeout = Annotated[float, BeforeValidator(_timeout), WithJsonSchema({"type": "number", "exclusiveMinimum": 0})]
 Destination = Annotated[
-    str, BeforeValidator(check_destination), _string(r"^(host|root)?\(?[^()]+\)?$", "args.recipient")
+    str, BeforeValidator(check_destination), text_schema(r"^(host|root)?\(?[^()]+\)?$", "args.recipient")
 ]
-Pattern = Annotated[str, BeforeValidator(check_pattern), _string(r"^[A-Za-z0-9_./*-]+$", "payments__*")]
-Name = Annotated[str, BeforeValidator(_name), _string(r"^[a-z0-9][a-z0-9_-]{0,62}$", "staging")]
+Name = Annotated[str, BeforeValidator(_name), text_schema(r"^[a-z0-9][a-z0-9_-]{0,62}$", "staging")]
 KeyName = Annotated[str, BeforeValidator(_key_name), WithJsonSchema({"type": "string"})]
-Zone = Annotated[str, BeforeValidator(check_zone), _string(r"^[A-Za-z0-9_+/-]+$", "Europe/Berlin")]
-
-
-class Closed(BaseModel):
-    """Refuses unknown keys and never guesses a type."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, populate_by_name=False)
 
 
 class CapsEntry(Closed):
@@ -121,24 +105,6 @@ class CapsEntry(Closed):
 
     def caps(self) -> Caps:
         return Caps(self.per_call, self.task, self.hour, self.day, self.calls, self.concurrent, self.rate)
-
-
-class HoursEntry(Closed):
-    """When something may be used, by the wall clock of a time zone; `from` later than `to` runs past midnight."""
-
-    days: str = Field(description="mon-fri, or mon,wed,fri: the days on which the span starts.")
-    start: str = Field(alias="from", description='"08:00"')
-    end: str = Field(alias="to", description='"18:00", up to "24:00"; not included.')
-    time_zone: Zone | None = Field(default=None, description="The policy's own where left out.")
-
-    @model_validator(mode="after")
-    def _readable(self) -> Self:
-        self.hours("UTC")
-        return self
-
-    def hours(self, time_zone: str) -> Hours:
-        zone = self.time_zone or time_zone
-        return hours_from_json({"days": self.days, "from": self.start, "to": self.end, "time_zone": zone})
 
 
 class RuleEntry(Closed):
@@ -314,7 +280,7 @@ class PolicyFile(Closed):
     """One policy file. All files of the folder are read together; each may hold any part."""
 
     version: Annotated[str, BeforeValidator(_version), WithJsonSchema({"const": "1"})] = "1"
-    currency: Annotated[str, BeforeValidator(_currency), _string(r"^[A-Z]{3,8}$", "USD")] | None = None
+    currency: Annotated[str, BeforeValidator(_currency), text_schema(r"^[A-Z]{3,8}$", "USD")] | None = None
     time_zone: Zone | None = Field(
         default=None, description="Of day caps, and of hours that name none. UTC where left out."
     )

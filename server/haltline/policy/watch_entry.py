@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import re
+from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Annotated, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, model_validator
+from pydantic import BeforeValidator, Field, WithJsonSchema
 
 from haltline.policy import watch
 from haltline.policy.caps import parse_count
 from haltline.policy.durations import parse_duration
-from haltline.policy.hours import check_zone, hours_from_json, is_open
-from haltline.policy.patterns import any_of, check_pattern
+from haltline.policy.fields import Closed, Count, Duration, HoursEntry, Pattern, text_schema
+from haltline.policy.hours import is_open
+from haltline.policy.patterns import any_of
 from haltline.policy.price_entry import Amount
 
 if TYPE_CHECKING:
-    from haltline.policy.model import Hours
     from haltline.policy.watch import Common, WatchRule
 
 __all__ = ["WatchEntry", "compile_watch"]
@@ -56,25 +57,14 @@ def _destination(text: object) -> str:
     raise ValueError(f"{text!r:.80} is no name; write one that may be used, with * for any run of characters")
 
 
-def _text(pattern: str, example: str) -> WithJsonSchema:
-    return WithJsonSchema({"type": "string", "pattern": pattern, "examples": [example]})
-
-
-_LENGTH = _text(r"^[0-9]+[smhd]$", "15m")
-Count = Annotated[int, BeforeValidator(parse_count), WithJsonSchema({"type": "integer", "minimum": 1})]
 Times = Annotated[int, BeforeValidator(_times), WithJsonSchema({"type": "integer", "minimum": 2, "maximum": 128})]
-Duration = Annotated[float, BeforeValidator(parse_duration), _LENGTH]
-Window = Annotated[float, BeforeValidator(_window), _LENGTH]
-Share = Annotated[int, BeforeValidator(_share), _text(r"^[0-9]+(\.[0-9])?( ?%|x)$", "150%")]
-Pattern = Annotated[str, BeforeValidator(check_pattern), WithJsonSchema({"type": "string"})]
+Window = Annotated[float, BeforeValidator(_window), text_schema(r"^[0-9]+[smhd]$", "15m")]
+Share = Annotated[int, BeforeValidator(_share), text_schema(r"^[0-9]+(\.[0-9])?( ?%|x)$", "150%")]
 Named = Annotated[str, BeforeValidator(_destination), WithJsonSchema({"type": "string"})]
-Zone = Annotated[str, BeforeValidator(check_zone), WithJsonSchema({"type": "string"})]
 
 
-class Entry(BaseModel):
+class Entry(Closed, ABC):
     """What every rule says."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, populate_by_name=False)
 
     description: str | None = None
     do: Literal["alert", "halt"] = Field(default="alert", description="halt also alerts.")
@@ -93,8 +83,9 @@ class Entry(BaseModel):
     learn_for: Duration = Field(default=7 * 86_400.0, description="An agent is learning for so long ...")
     learn_calls: Count = Field(default=30, description="... and until it made so many calls.")
 
+    @abstractmethod
     def rule(self, of: Common) -> WatchRule:
-        raise NotImplementedError
+        """What it compiles to."""
 
 
 class SingleChargeEntry(Entry):
@@ -173,27 +164,9 @@ class FirstUseEntry(Entry):
         return watch.FirstUse(of, self.of_what, None if self.declared is None else _any_named(self.declared))
 
 
-class UsualHours(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
-
-    days: str
-    start: str = Field(alias="from")
-    end: str = Field(alias="to")
-    time_zone: Zone | None = None
-
-    @model_validator(mode="after")
-    def _readable(self) -> Self:
-        self.hours("UTC")
-        return self
-
-    def hours(self, time_zone: str) -> Hours:
-        zone = self.time_zone or time_zone
-        return hours_from_json({"days": self.days, "from": self.start, "to": self.end, "time_zone": zone})
-
-
 class OffHoursEntry(Entry):
     kind: Literal["off_hours"]
-    hours: UsualHours | None = Field(default=None, description="Left out: an hour of the week that was never used.")
+    hours: HoursEntry | None = Field(default=None, description="Left out: an hour of the week that was never used.")
 
     def rule(self, of: Common) -> WatchRule:
         if self.hours is None:
