@@ -11,6 +11,8 @@ import pytest
 from haltline.cli import main
 from support.control_answers import all_answers
 from support.fake_control import LOCAL, PERSON, FakeControl, fake_control
+from support.fake_endpoint import FakeEndpoint, fake_endpoint
+from support.stdio_host import stdio_host
 
 
 @dataclass(frozen=True)
@@ -70,3 +72,18 @@ def _secret(file: Path, token: str) -> Path:
     file.write_text(token + "\n")
     file.chmod(0o600)
     return file
+
+
+# what the bridge speaks to, and the host that launched it
+
+
+@pytest.fixture
+async def endpoint():
+    async with fake_endpoint() as running:
+        yield running
+
+
+@pytest.fixture
+async def host(endpoint: FakeEndpoint):
+    async with stdio_host(endpoint.url) as running:
+        yield running

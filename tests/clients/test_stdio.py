@@ -9,22 +9,10 @@ import signal
 import pytest
 
 from support.certificates import certificate
-from support.fake_endpoint import SESSION, FakeEndpoint, fake_endpoint
+from support.fake_endpoint import SESSION, fake_endpoint
 from support.stdio_host import INITIALIZE, META, TOKEN, stdio_host
 
 MIB = 1024 * 1024
-
-
-@pytest.fixture
-async def endpoint():
-    async with fake_endpoint() as running:
-        yield running
-
-
-@pytest.fixture
-async def host(endpoint: FakeEndpoint):
-    async with stdio_host(endpoint.url) as running:
-        yield running
 
 
 # what passes

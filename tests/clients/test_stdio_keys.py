@@ -9,7 +9,6 @@ import pytest
 
 from support.broker_process import broker_process
 from support.counting_upstream import counting_upstream
-from support.fake_endpoint import FakeEndpoint, fake_endpoint
 from support.small_caps import POLICY, upstream
 from support.stdio_host import META, stdio_host
 
@@ -21,18 +20,6 @@ RUNNING = {
     "_meta": {REFUSAL: {"decision": "denied", "reasons": [{"code": "call.running"}]}},
 }
 MODERN = pytest.mark.parametrize("modern", [False, True])
-
-
-@pytest.fixture
-async def endpoint():
-    async with fake_endpoint() as running:
-        yield running
-
-
-@pytest.fixture
-async def host(endpoint: FakeEndpoint):
-    async with stdio_host(endpoint.url) as running:
-        yield running
 
 
 async def call(host, identifier, *, modern, key="k-1", arguments=None, tool="pay"):

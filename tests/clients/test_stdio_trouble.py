@@ -8,23 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from support.fake_endpoint import SESSION, FakeEndpoint, fake_endpoint
+from support.fake_endpoint import SESSION
 from support.stdio_host import INITIALIZE, META, TOKEN, stdio_host
 
 MIB = 1024 * 1024
 SECRET = TOKEN.rsplit("_", 1)[1]
-
-
-@pytest.fixture
-async def endpoint():
-    async with fake_endpoint() as running:
-        yield running
-
-
-@pytest.fixture
-async def host(endpoint: FakeEndpoint):
-    async with stdio_host(endpoint.url) as running:
-        yield running
 
 
 def _text(answer):

@@ -19,11 +19,10 @@ from pathlib import Path
 from typing import Any
 
 import orjson
-import uvicorn
 
 from bench import processes
 from bench.upstream import Upstream, _reply
-from support.counting_upstream import environment
+from support.counting_upstream import environment, serve
 
 __all__ = ["Billing", "billing_upstream"]
 
@@ -92,18 +91,7 @@ def main() -> None:
     listener.bind(("127.0.0.1", 0))
     listener.listen(1024)
     print(listener.getsockname()[1], flush=True)
-    config = uvicorn.Config(
-        BillingUpstream(),
-        loop="asyncio",
-        http="httptools",
-        ws="none",
-        lifespan="off",
-        log_level="warning",
-        access_log=False,
-        timeout_keep_alive=3_600,
-        timeout_graceful_shutdown=1,
-    )
-    uvicorn.Server(config).run(sockets=[listener])
+    serve(BillingUpstream(), listener)
 
 
 if __name__ == "__main__":

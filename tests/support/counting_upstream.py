@@ -29,7 +29,7 @@ from bench.upstream import JSON, Upstream, _reply
 from support.stamped import StampedListener, stamped
 from support.tap import Tap
 
-__all__ = ["CountingUpstream", "Receipt", "Receipts", "counting_upstream", "environment"]
+__all__ = ["CountingUpstream", "Receipt", "Receipts", "counting_upstream", "environment", "serve"]
 
 SCHEMA = {
     "type": "object",
@@ -123,14 +123,8 @@ async def _gone(receive: Any) -> None:
         pass
 
 
-def main() -> None:
-    listener = StampedListener(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
-    stamped(listener)
-    listener.bind(("127.0.0.1", 0))
-    listener.listen(1024)
-    listener.setblocking(False)
-    app = CountingUpstream(listener, handshake="--handshake" in sys.argv)
-    print(listener.getsockname()[1], os.getpid(), flush=True)
+def serve(app: Any, listener: socket.socket) -> None:
+    """Until the process is ended."""
     config = uvicorn.Config(
         app,
         loop="asyncio",
@@ -143,6 +137,17 @@ def main() -> None:
         timeout_graceful_shutdown=1,
     )
     uvicorn.Server(config).run(sockets=[listener])
+
+
+def main() -> None:
+    listener = StampedListener(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    stamped(listener)
+    listener.bind(("127.0.0.1", 0))
+    listener.listen(1024)
+    listener.setblocking(False)
+    app = CountingUpstream(listener, handshake="--handshake" in sys.argv)
+    print(listener.getsockname()[1], os.getpid(), flush=True)
+    serve(app, listener)
 
 
 # the side that asks
