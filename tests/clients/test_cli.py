@@ -140,6 +140,24 @@ def test_no_credential_exits_3(bare, tmp_path):
     assert "HALTLINE_OPERATOR_TOKEN is not set" in ran.err
 
 
+def test_a_look_ahead_at_a_resume_needs_no_reason_and_a_resume_does(haltline, control):
+    assert haltline("resume", "research-bot", "--preview").code == 0
+    name, arguments = control.calls[-1]
+    assert (name, arguments["preview"]) == ("resume", True)
+    refused = haltline("resume", "research-bot", "--yes")
+    assert refused.code == 64
+    assert "--reason" in refused.err
+
+
+def test_no_help_shows_its_own_marks(bare):
+    for line in (["policy", "test"], ["ledger", "check"]):
+        ran = bare(*line, "--help")
+        assert "\\b" not in ran.out
+        assert ran.out.splitlines()[2].strip(), "what it does comes before its options"
+    assert "    tests:\n" in bare("policy", "test", "--help").out
+    assert "Recompute every balance" in bare("ledger", "check", "--help").out
+
+
 def test_unknown_commands_exit_64_with_a_guess(bare):
     ran = bare("revok", "x")
     assert ran.code == 64

@@ -102,6 +102,7 @@ def test_a_drill_leaves_its_evidence_and_nothing_else(broker):
         assert after["halts"] == before["halts"] == []
         assert after["alerts"] == {**before["alerts"], "backlog": 0}
         assert after["upstreams"] == []
+        assert control.list_in_doubt()["calls"] == [], "no person need decide about a drill's own tools"
         assert control.list_sessions()["sessions"] == []
         assert control.list_tools()["tools"] == []
         assert sum(agent["spent_day"]["micros"] for agent in after["agents"]) == 0

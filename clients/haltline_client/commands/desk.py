@@ -150,6 +150,8 @@ def reason_option(command: F) -> F:
 def _read_reason(context: click.Context, _: click.Parameter, value: str | None) -> str:
     if context.resilient_parsing:
         return ""
+    if context.params.get("preview") and not value:
+        return "a look ahead; nothing is lifted"
     text = sys.stdin.read() if value == "-" else value or ""
     if not text.strip():
         raise click.UsageError("Missing option '--reason': say why, it goes into the audit log.", context)

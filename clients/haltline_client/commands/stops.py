@@ -70,7 +70,7 @@ def halt(desk: Desk, target: str, reason: str) -> None:
 )
 @click.argument("target", metavar="SESSION|AGENT|everything")
 @click.option("--allow", metavar="AMOUNT", help="Add this to the cap that caused the halt, such as 0.50.")
-@click.option("--preview", is_flag=True, help="Only say what will happen; lift nothing.")
+@click.option("--preview", is_flag=True, is_eager=True, help="Only say what will happen; lift nothing.")
 @click.option("-y", "--yes", is_flag=True, help="Do not ask for confirmation.")
 @reason_option
 @operator_options

@@ -55,7 +55,7 @@ _online = operator_options(_ask)
         "haltline ledger check --data /backup/haltline-data",
     ),
 )
-@functools.wraps(_online)
+@functools.wraps(_online, assigned=())  # its options, and words of its own
 def check(**options: Any) -> None:
     """Recompute every balance from the audit events and from the ledger, and name each difference.
 

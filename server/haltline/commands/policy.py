@@ -49,8 +49,25 @@ def check(policies: Path, data: str | None, as_json: bool) -> int:
     return ConfigError.exit_code if problems else 0
 
 
+_TEST_HELP = """Run the tests of a policy: given this history and this call, expect this answer.
+
+Exit code 1 when one fails. Nothing is called and no broker is needed. A test file says:
+
+\b
+    tests:
+      the hundredth equal call halts:
+        tier: experimental
+        history: [{tool: payments__balance, ago: 99s, times: 99}]
+        call: {tool: payments__balance}
+        expect: halt rule.runaway-loop       # or: allow, deny CODE
+        fires: [runaway-loop]                # may be left out
+"""
+
+
 @click.command(
-    "test", epilog=examples("haltline policy test", "haltline policy test --policies /etc/haltline/policies")
+    "test",
+    help=_TEST_HELP,
+    epilog=examples("haltline policy test", "haltline policy test --policies /etc/haltline/policies"),
 )
 @click.option(
     "--policies", default="policies", type=click.Path(path_type=Path), metavar="FOLDER", help="[default: policies]"
@@ -58,19 +75,7 @@ def check(policies: Path, data: str | None, as_json: bool) -> int:
 @click.option("--tests", type=click.Path(path_type=Path), metavar="FOLDER", help="[default: tests in that folder]")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as one line of JSON.")
 def test(policies: Path, tests: Path | None, as_json: bool) -> int:
-    r"""Run the tests of a policy: given this history and this call, expect this answer. Exit code 1 when one fails.
-
-    Nothing is called and no broker is needed. A test file says:
-
-    \b
-        tests:
-          the hundredth equal call halts:
-            tier: experimental
-            history: [{tool: payments__balance, ago: 99s, times: 99}]
-            call: {tool: payments__balance}
-            expect: halt rule.runaway-loop       # or: allow, deny CODE
-            fires: [runaway-loop]                # may be left out
-    """
+    """Run the tests of a policy: given this history and this call, expect this answer. Exit code 1 when one fails."""
     from haltline.policy.policy import load_policy  # noqa: PLC0415 - keeps `--help` fast
     from haltline.policy_tests import run_tests  # noqa: PLC0415
 

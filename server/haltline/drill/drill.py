@@ -18,6 +18,7 @@ from haltline.alerts.model import WebhookSettings
 from haltline.alerts.outbox import Outbox
 from haltline.alerts.webhook import WebhookChannel
 from haltline.audit import Event, Kind
+from haltline.calls import records
 from haltline.control.agents import Agents
 from haltline.control.desk import Desk, Operator, Request
 from haltline.control.sessions import Sessions
@@ -271,7 +272,17 @@ class Drill:
         self._upstream.unlisten(self.session)
         for session in self._opened:
             await Stops(desk).revoke(self._request("revoke"), target=session, reason="drill: it is over")
+        await desk.parts.writer.run(self._leave_no_doubt)
         await outbox.flush(FLUSH_S)
+
+    def _leave_no_doubt(self, tx: Tx) -> None:
+        """What was cancelled is in doubt; but these tools have no effect, so no person need look into it."""
+        parts, why = self._own_parts, "a drill's tool has no effect"
+        for hold in parts.ledger.in_doubt(tx):
+            if hold.upstream == DRILL and hold.session_id in self._opened:
+                parts.ledger.void(tx, hold.id, why)
+                body = {"why": why, "charged_micros": 0, "outcome": "void"}
+                records.resolved(tx, parts, hold, Kind.CALL_RESOLVED, body)
 
 
 def _eras(answers: list[dict[str, Any]]) -> str:
