@@ -21,7 +21,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("identity", "identity_rows", "ledger", "accounts", "audit", "audit_check", "checkpoints", "halts", "alerts", "upstreams", "pins", "signals"),
     ("policy_source",),
     # The path of a call, what an operator can do, and what both stand on.
-    ("parts", "facts", "standings", "alarm", "clockwatch", "quarantine", "calls", "children", "health", "broker", "control", "control_tool", "control_tools", "policy_tests", "control_alert_tools", "control_ledger_tools", "control_drill_tools", "shapes"),
+    ("parts", "facts", "standings", "alarm", "clockwatch", "quarantine", "calls", "children", "health", "broker", "control", "control_tools", "policy_tests", "shapes"),
     ("gateway", "control_mcp", "drill"),
     ("setup",),
     ("http_server", "exposition"),
@@ -34,14 +34,7 @@ PARTS = LAYERS[3]
 FAMILIES = ({"identity", "identity_rows"}, {"ledger", "accounts"}, {"audit", "audit_check", "checkpoints"})
 """One part in several files."""
 OF_A_CALL = {"broker", "calls"}
-OF_OPERATORS = {
-    "control",
-    "control_tool",
-    "control_tools",
-    "control_alert_tools",
-    "control_drill_tools",
-    "control_ledger_tools",
-}
+OF_OPERATORS = {"control", "control_tools"}
 
 
 def room(file: Path) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from haltline.control_tool import PERSON, REASON, ControlTool, flag, number, text
+from haltline.control_tools.tool import PERSON, REASON, ControlTool, flag, number, text
 from haltline_client import alert_results as a
 
 __all__ = ["ALERT_TOOLS"]

@@ -1,6 +1,6 @@
 """One control tool: what it is called, takes and answers, and the words in which arguments are described.
 
-`control_tools` and `control_alert_tools` are tables of these.
+The other files of this room are tables of these.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from haltline.control_tool import AGENT, ControlTool, flag
+from haltline.control_tools.tool import AGENT, ControlTool, flag
 from haltline_client import drill_results as d
 
 __all__ = ["DRILL_TOOLS"]

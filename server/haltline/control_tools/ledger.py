@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from haltline.control_tool import ControlTool
+from haltline.control_tools.tool import ControlTool
 from haltline_client import ledger_results as g
 
 __all__ = ["LEDGER_TOOLS"]
