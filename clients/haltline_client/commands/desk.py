@@ -137,12 +137,20 @@ def _connection(url: str | None, token_file: str | None, data: str | None) -> Co
     return discover(url=url, data=data, environ={**os.environ, "HALTLINE_OPERATOR_TOKEN": typed})
 
 
-def reason_option(command: F) -> F:
-    """`--reason`, required, for acts that the audit log must explain."""
+def reason_option(command: F, *, unless: str = "", otherwise: str = "") -> F:
+    """`--reason`, required, for acts that the audit log must explain; with the flag `unless` it is `otherwise`.
+
+    That flag must be eager, so that it is known before.
+    """
+
+    def read(context: click.Context, parameter: click.Parameter, value: str | None) -> str:
+        spared = not value and bool(unless) and context.params.get(unless) is True
+        return otherwise if spared else _read_reason(context, parameter, value)
+
     return click.option(
         "--reason",
         metavar="TEXT",
-        callback=_read_reason,
+        callback=read,
         help="Why; it is recorded in the audit log. Required. [- reads stdin]",
     )(command)
 
@@ -150,8 +158,6 @@ def reason_option(command: F) -> F:
 def _read_reason(context: click.Context, _: click.Parameter, value: str | None) -> str:
     if context.resilient_parsing:
         return ""
-    if context.params.get("preview") and not value:
-        return "a look ahead; nothing is lifted"
     text = sys.stdin.read() if value == "-" else value or ""
     if not text.strip():
         raise click.UsageError("Missing option '--reason': say why, it goes into the audit log.", context)

@@ -5,6 +5,7 @@ These start fast and read leniently: a missing detail in an answer must not make
 
 from __future__ import annotations
 
+import functools
 from typing import TYPE_CHECKING
 
 import click
@@ -72,7 +73,7 @@ def halt(desk: Desk, target: str, reason: str) -> None:
 @click.option("--allow", metavar="AMOUNT", help="Add this to the cap that caused the halt, such as 0.50.")
 @click.option("--preview", is_flag=True, is_eager=True, help="Only say what will happen; lift nothing.")
 @click.option("-y", "--yes", is_flag=True, help="Do not ask for confirmation.")
-@reason_option
+@functools.partial(reason_option, unless="preview", otherwise="a look ahead; nothing is lifted")
 @operator_options
 def resume(desk: Desk, target: str, allow: str | None, preview: bool, yes: bool, reason: str) -> None:
     """Lift one halt, after showing its cause. Needs a person's own operator credential."""
