@@ -9,6 +9,7 @@ import re
 import select
 import subprocess
 import sys
+import time
 import tomllib
 from pathlib import Path
 
@@ -50,11 +51,12 @@ def _process(*arguments: str, **more: str) -> subprocess.CompletedProcess[str]:
 
 # A session of its own has no terminal until it takes one; only then does Ctrl-C reach it.
 TAKE_TERMINAL = """
-import fcntl, os, sys, termios
+import fcntl, os, signal, sys, termios
+signal.signal(signal.SIGINT, signal.SIG_DFL)  # whoever runs the tests in the background may have it ignored
 fcntl.ioctl(0, termios.TIOCSCTTY, 0)
 os.execv(sys.executable, [sys.executable, "-m", "haltline", *sys.argv[1:]])
 """
-PATIENCE_S = 20
+PATIENCE_S = 40
 
 
 def _terminal(*arguments: str, typed: bytes = b"", **more: str) -> tuple[int, str]:
@@ -65,9 +67,10 @@ def _terminal(*arguments: str, typed: bytes = b"", **more: str) -> tuple[int, st
         command, env=_environ(**more), stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True
     )
     os.close(theirs)
-    shown = b""
+    shown, until = b"", time.monotonic() + PATIENCE_S
     try:
         while piece := _read(ours):
+            assert time.monotonic() < until, f"it does not end; it shows {shown[-500:]!r}"
             shown += piece
             if typed and re.search(rb"kept\)|\[y/N\]|q ends", shown):
                 line, _, typed = typed.partition(b"|")
