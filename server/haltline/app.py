@@ -136,7 +136,7 @@ class App:
         self._unrecorded = Unrecorded(parts.writer)
         self._watcher = Watcher(parts)
         self._health = Health(
-            parts.clock, parts.writer, parts.policies, self._unrecorded, started_us=parts.clock.now_us()
+            parts.clock, parts.writer, parts.policies, self._unrecorded, parts.halts, started_us=parts.clock.now_us()
         )
         doorman = Doorman(parts.identity, parts.halts, parts.audit, settings.grace_s)
         self._broker = Broker(parts, doorman, self._unrecorded, self._health)
@@ -215,6 +215,7 @@ class App:
             telemetry=telemetry,
         )
         await writer.run(pins.known)
+        await writer.run(parts.halts.known)
         catalog.reviewed_by(Quarantine(parts).review)
         drilled = DrillUpstream()
         await catalog.keep_own(drilled)
@@ -267,7 +268,7 @@ class App:
                 "/mcp": Endpoint(self._control_face, sessions),
                 "/metrics": metrics_route(self._parts, self._health, self._control_face.admit),
                 "/healthz": text_route(lambda: (200, "ok")),
-                "/readyz": text_route(lambda: (200, "ready") if self._health.problem is None else (503, "not ready")),
+                "/readyz": text_route(self._health.answer),
             },
         )
 

@@ -52,7 +52,15 @@ class Allowance:
 
 
 class Halts:
-    """Every method takes the transaction of its caller; nothing is remembered between transactions."""
+    """Every method takes the transaction of its caller; of what is halted only that everything is, is remembered."""
+
+    def __init__(self) -> None:
+        self.of_everything: HaltRow | None = None
+        """As committed, for whoever asks whether calls would be admitted. No decision reads it."""
+
+    def known(self, tx: Tx) -> None:
+        """Once, at start: what earlier runs left."""
+        self.of_everything = self.get(tx, "everything", EVERYTHING)
 
     def on(self, tx: Tx, session_id: str, agent_id: str, above: Sequence[str] = ()) -> tuple[HaltFact, ...]:
         """What stops a call of this session and agent now: a call needs none of the three to be set, nor one of a session
@@ -102,6 +110,8 @@ class Halts:
             " ON CONFLICT DO NOTHING",
             (scope, subject_id, code, text, cap, by, tx.now_us),
         )
+        if cursor.rowcount == 1 and scope == "everything":
+            self._remember(tx, self.get(tx, scope, subject_id))
         return cursor.rowcount == 1
 
     def lift(self, tx: Tx, halt: HaltRow, *, by: str, reason: str) -> None:
@@ -112,6 +122,14 @@ class Halts:
         )
         if cursor.rowcount != 1:
             raise Conflict("that halt was lifted already")
+        if halt.scope == "everything":
+            self._remember(tx, None)
+
+    def _remember(self, tx: Tx, halt: HaltRow | None) -> None:
+        def committed() -> None:
+            self.of_everything = halt
+
+        tx.after_commit(committed)
 
     def allow(
         self, tx: Tx, scope: HaltScope, subject_id: str, cap: CapKind, amount: int, *, until_us: int, by: str

@@ -36,7 +36,8 @@ def test_a_drill_that_is_due_runs_by_itself_and_holds(tmp_path):
 @pytest.mark.promise("P10")
 async def test_a_drill_that_cannot_run_is_told_once_it_is_overdue(tmp_path):
     async with desk(tmp_path) as at:
-        health = Health(at.parts.clock, at.parts.writer, at.parts.policies, Unrecorded(at.parts.writer), started_us=0)
+        parts, unrecorded = at.parts, Unrecorded(at.parts.writer)
+        health = Health(parts.clock, parts.writer, parts.policies, unrecorded, parts.halts, started_us=0)
         schedule = Schedule(at.parts, Drills(at.parts, health, DrillUpstream()), 7 * DAY_S)  # no listener: none can run
         await schedule.look()
         assert (await at.ask("list_alerts"))["alerts"] == []

@@ -110,7 +110,10 @@ class BrokerProcess:
     # its life
 
     def start(self) -> float:
-        """Start it; returns the seconds until `/readyz` said yes. Raises Failed with its last words."""
+        """Start it; returns the seconds until `/readyz` said yes, or that everything is halted, which outlives a restart.
+
+        Raises Failed with its last words.
+        """
         if not self._private:
             (self.data / "endpoints.json").unlink(missing_ok=True)  # of one that was killed
         command = [sys.executable, *self._program, "serve", "--config", "haltline.yaml"]
@@ -136,18 +139,24 @@ class BrokerProcess:
                 where = json.loads((self.data_seen / "endpoints.json").read_text(encoding="utf-8"))
                 self.agents_port = int(where["agents"].rsplit(":", 1)[1].split("/")[0])
                 self.control_url = where["control"]
-                if self.ready():
+                if self.ready() or "everything is halted" in self.readiness()[1]:
                     return
             time.sleep(LOOK_EVERY_S)
         self.kill()
         raise processes.Failed(f"the broker did not get ready:\n{processes.last_words(self.log)}")
 
     def ready(self) -> bool:
+        return self.readiness()[0] == 200
+
+    def readiness(self) -> tuple[int, str]:
+        """What `/readyz` answers; 0 where nobody does."""
         try:
             with urllib.request.urlopen(f"{self.control_url}/readyz", timeout=5) as reply:
-                return bool(reply.status == 200)
-        except (urllib.error.URLError, OSError):
-            return False
+                return reply.status, reply.read().decode().strip()
+        except urllib.error.HTTPError as refused:
+            return refused.code, refused.read().decode().strip()
+        except OSError:
+            return 0, ""
 
     def kill(self) -> None:
         """kill -9, whatever it is doing."""

@@ -258,7 +258,8 @@ async def desk(
     parts.catalog.reviewed_by(Quarantine(parts).review)
     await parts.catalog.refresh("payments")
     attempts, unrecorded = Attempts(writer, audit), Unrecorded(writer)
-    health = Health(clock, writer, source, unrecorded, started_us=clock.now_us())
+    health = Health(clock, writer, source, unrecorded, parts.halts, started_us=clock.now_us())
+    await writer.run(parts.halts.known)
     broker = Broker(parts, Doorman(parts.identity, parts.halts, audit, 900.0), unrecorded, health)
 
     async def reload_policy(by: str) -> bool:

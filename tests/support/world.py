@@ -223,7 +223,8 @@ async def world(
     catalog.reviewed_by(Quarantine(parts).review)
     doorman = Doorman(parts.identity, parts.halts, audit, grace_s)
     unrecorded = Unrecorded(writer)
-    broker = Broker(parts, doorman, unrecorded, Health(clock, writer, source, unrecorded, started_us=clock.now_us()))
+    health = Health(clock, writer, source, unrecorded, parts.halts, started_us=clock.now_us())
+    broker = Broker(parts, doorman, unrecorded, health)
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(catalog.run)
         tasks.start_soon(record_late, parts)

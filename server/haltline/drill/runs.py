@@ -49,8 +49,10 @@ class Drills:
 
     async def run(self, operator: Operator, *, agent: str | None = None, halt: bool = False) -> Drilled:
         """Drill the drill's own agent, or `agent` in a session of its own. Raises Conflict where none may run now."""
-        if self._endpoint is None or self._health.problem is not None:
-            raise Conflict(f"no drill can run now: {self._health.problem or 'the listener of agents is not up yet'}")
+        fault = self._health.fault
+        if self._endpoint is None or fault is not None:
+            why = "the listener of agents is not up yet" if fault is None else fault.text
+            raise Conflict(f"no drill can run now: {why}")
         try:
             self._busy.acquire_nowait()
         except anyio.WouldBlock:

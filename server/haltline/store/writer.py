@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -122,6 +123,7 @@ class Writer:
         self._lost_hooks: list[Callable[[], None]] = []
         self._thread = threading.Thread(target=self._work, name="haltline-writer", daemon=True)
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._busy_since: float | None = None
         self.failure: str | None = None
         """Why the last commit failed, until one succeeds; `/readyz` says it. The writer tries by itself every second."""
         self.wal_bytes = 0
@@ -140,6 +142,17 @@ class Writer:
     @property
     def waiting(self) -> int:
         return len(self._queue) + len(self._urgent)
+
+    @property
+    def busy_s(self) -> float:
+        """How long the batch that is being written has taken so far."""
+        since = self._busy_since
+        return 0.0 if since is None else time.monotonic() - since
+
+    @property
+    def ended(self) -> bool:
+        """Its thread is not there any more: nothing is ever written again."""
+        return self._thread.ident is not None and not self._thread.is_alive()
 
     async def run(self, unit: Unit[T], *, urgent: bool = False) -> T:
         """Run one unit and return its result after COMMIT.
@@ -202,10 +215,12 @@ class Writer:
     def _work(self) -> None:
         try:
             while (batch := self._take()) or not self._closing:
+                self._busy_since = time.monotonic()
                 try:
                     self._commit(batch)
                 except Exception as error:  # noqa: BLE001 - the boundary: whatever broke, every unit of the batch failed
                     self._lose(batch, error)
+                self._busy_since = None
                 self._deliver(batch)
         finally:
             self._end()
