@@ -104,3 +104,37 @@ async def test_a_unit_that_fails_leaves_no_trace_in_what_is_remembered(tmp_path)
         live, recomputed = await live_and_recomputed(there, agent.id)
         assert live == recomputed
         assert "lost" not in live["tools"]
+
+
+@pytest.mark.promise("R8", "P12")
+@pytest.mark.parametrize(
+    ("spoil", "why"),
+    [
+        ("UPDATE signals SET form = '0.older', state = CAST('{\"seq\":3,\"calls\":7}' AS BLOB)", "its form is 0.older"),
+        ("UPDATE signals SET form = '', digest = x''", "its form is an old one"),
+        ("UPDATE signals SET state = substr(state, 1, length(state) / 2)", "it is damaged"),
+        ("UPDATE signals SET state = CAST(replace(state, '\"calls\":3', '\"calls\":9') AS BLOB)", "it is damaged"),
+        ("UPDATE signals SET state = x'5b5d'", "it is damaged"),
+    ],
+)
+@pytest.mark.parametrize("at_start", [True, False])
+async def test_a_snapshot_of_another_form_or_a_damaged_one_is_rebuilt_from_the_log_and_said_to_be(
+    tmp_path, capfd, spoil, why, at_start
+):
+    async with world(tmp_path, policy=RULED) as there:
+        agent = await there.agent()
+        _, token = await there.session(agent)
+        for _ in range(3):
+            await there.call(token, arguments={"recipient": "acme"})
+        await there.run(there.parts.signals.save)
+        changed = await there.run(lambda tx: tx.execute(spoil).rowcount)
+        assert changed == 1
+    async with world(tmp_path, policy=RULED) as again:
+        while at_start and await again.run(again.parts.signals.catch_up):
+            pass
+        assert "result" in await again.call(token, arguments={"recipient": "acme"})
+        live, recomputed = await live_and_recomputed(again, agent.id)
+        assert live == recomputed
+        assert live["calls"] == 4
+        said = "".join(capfd.readouterr())
+        assert (said.count("signals_rebuilt_from_the_log"), said.count(why)) == (1, 1)

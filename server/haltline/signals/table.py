@@ -1,7 +1,7 @@
-"""Every agent's signals in memory, and their snapshots, so that a start folds only what came after the last one.
+"""Every agent's signals in memory, gone on from their snapshots, so that a start folds only what came after the last one.
 
-Owns the table signals; the log is the truth, a snapshot only saves reading it. They always say what the writer's connection
-sees now: folded with each event, dropped when a unit rolls back or a commit fails. Touched in the writer thread alone.
+The log is the truth. They always say what the writer's connection sees now: folded with each event, dropped when a unit
+rolls back or a commit fails. Touched in the writer thread alone.
 """
 
 from __future__ import annotations
@@ -10,8 +10,7 @@ from collections.abc import Callable, Mapping
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Any
 
-import orjson
-
+from haltline.signals import snapshots
 from haltline.signals.facts import FOLDED, Fact
 from haltline.signals.state import AgentSignals
 from haltline.stored_json import json_text, loads
@@ -25,6 +24,9 @@ REMEMBERED_MAX = 2_000
 """More agents than this are all dropped, and loaded again when touched."""
 SAVED_PER_UNIT = 20
 FOLDED_PER_UNIT = 5_000
+LEFT_FOR_LATER = 500
+"""So few events are folded when their agent is first heard of; more of them at the start."""
+LOOKED_AT_PER_UNIT = 200
 
 
 class Signals:
@@ -37,6 +39,8 @@ class Signals:
         self._agents: dict[str, AgentSignals] = {}
         self._touched: set[str] = set()
         self._unsaved: set[str] = set()
+        self._caught_up = ""
+        """At a start: the agent, by its id, up to which every history was looked at."""
 
     def forget(self) -> None:
         """Drop all that is remembered; in the writer thread: a commit failed, or the policy's zone changed."""
@@ -76,7 +80,7 @@ class Signals:
             if len(self._agents) >= self._most:
                 self._agents.clear()
             zone = self._zone()
-            known = _loaded(tx, agent_id, zone)
+            known = snapshots.read(tx, agent_id, zone) or AgentSignals()
             while _fold_on(tx, agent_id, known, zone) == FOLDED_PER_UNIT:
                 pass
             self._agents[agent_id] = known
@@ -94,24 +98,24 @@ class Signals:
             agent_id = self._unsaved.pop()
             state = self._agents.get(agent_id)
             if state is not None:
-                _save(tx, agent_id, state, zone)
+                snapshots.write(tx, agent_id, state, zone)
         return len(self._unsaved)
 
     def catch_up(self, tx: Tx) -> bool:
-        """Fold some of a long history that has no snapshot yet; False when none is left. Before agents are served."""
-        row = tx.execute(
-            "SELECT agents.id FROM agents LEFT JOIN signals ON signals.agent_id = agents.id"
-            " WHERE (SELECT count(*) FROM (SELECT 1 FROM events WHERE events.agent_id = agents.id"
-            " AND events.seq > coalesce(signals.seq, 0) LIMIT ?)) = ? LIMIT 1",
-            (FOLDED_PER_UNIT, FOLDED_PER_UNIT),
-        ).fetchone()
-        if row is None:
-            return False
+        """Fold some of what no snapshot says yet; False when little is left of every agent. Before agents are served."""
         zone = self._zone()
-        state = _loaded(tx, row[0], zone)
-        _fold_on(tx, row[0], state, zone)
-        _save(tx, row[0], state, zone)
-        return True
+        agents = tx.execute(
+            "SELECT id FROM agents WHERE id > ? ORDER BY id LIMIT ?", (self._caught_up, LOOKED_AT_PER_UNIT)
+        ).fetchall()
+        for (agent_id,) in agents:
+            snapshots.usable(tx, agent_id)
+            if _behind(tx, agent_id) >= LEFT_FOR_LATER:
+                state = snapshots.read(tx, agent_id, zone) or AgentSignals()
+                _fold_on(tx, agent_id, state, zone)
+                snapshots.write(tx, agent_id, state, zone)
+                return True
+            self._caught_up = agent_id
+        return bool(agents)
 
 
 def folded(bodies: list[bytes], state: AgentSignals, time_zone: str) -> AgentSignals:
@@ -125,11 +129,14 @@ def folded(bodies: list[bytes], state: AgentSignals, time_zone: str) -> AgentSig
     return state
 
 
-def _loaded(tx: Tx, agent_id: str, time_zone: str) -> AgentSignals:
-    row = tx.execute("SELECT time_zone, state FROM signals WHERE agent_id = ?", (agent_id,)).fetchone()
-    if row is None or row[0] != time_zone:
-        return AgentSignals()
-    return AgentSignals.loaded(orjson.loads(row[1]))
+def _behind(tx: Tx, agent_id: str) -> int:
+    """How many events its snapshot does not know, counted no further than matters."""
+    row = tx.execute(
+        "SELECT count(*) FROM (SELECT 1 FROM events WHERE agent_id = ?"
+        " AND seq > coalesce((SELECT seq FROM signals WHERE agent_id = ?), 0) LIMIT ?)",
+        (agent_id, agent_id, LEFT_FOR_LATER),
+    ).fetchone()
+    return int(row[0])
 
 
 def _fold_on(tx: Tx, agent_id: str, state: AgentSignals, time_zone: str) -> int:
@@ -139,12 +146,3 @@ def _fold_on(tx: Tx, agent_id: str, state: AgentSignals, time_zone: str) -> int:
     ).fetchall()
     folded([row[0] for row in rows], state, time_zone)
     return len(rows)
-
-
-def _save(tx: Tx, agent_id: str, state: AgentSignals, zone: str) -> None:
-    data = orjson.dumps(state.stored(), option=orjson.OPT_NON_STR_KEYS)
-    tx.execute(
-        "INSERT INTO signals (agent_id, seq, time_zone, state) VALUES (?,?,?,?) ON CONFLICT (agent_id)"
-        " DO UPDATE SET seq = excluded.seq, time_zone = excluded.time_zone, state = excluded.state",
-        (agent_id, state.seq, zone, data),
-    )
