@@ -19,8 +19,6 @@ from support.traces import FAILURES, KINDS, WEEKS, normal, with_failure
 
 POLICIES = Path(__file__).parents[2] / "policies"
 CAPS = {"experimental": 5_000_000, "staging": 50_000_000, "production": 250_000_000}
-ON_THE_SECOND_DAY = {("bursty", "slow leak")}
-"""Told, not demanded: a leak no larger than the agent's own swings from day to day, after a day that was idle."""
 CHOSEN_ON = ("office", "bursty", "growth")
 
 
@@ -34,9 +32,27 @@ def as_designed(folder: Path) -> Policy:
     return load_policy(folder)
 
 
-def of_normal(policy: Policy, tier: str, kind: str, seeds: range) -> tuple[float, float]:
+def latest(
+    policy: Policy, tier: str, kind: str, failure: str, seeds: range, *, beside_at_once: bool = False
+) -> tuple[str, float]:
+    """The seed that noticed it last: what is told of it, and the share of the daily cap that was spent by then."""
+    worst, share = "", -1.0
+    for seed in seeds:
+        calls = with_failure(kind, seed, CAPS[tier], failure)
+        seen = play(policy, tier, calls, beside_at_once=beside_at_once)
+        rule, after, spent = seen.first or ("none", 0, CAPS[tier])
+        if 100 * spent / CAPS[tier] > share:
+            share = 100 * spent / CAPS[tier]
+            stopped = "no halt" if seen.stopped is None else f"halted by {seen.stopped[0]} after {seen.stopped[1]}"
+            worst = f"{rule}, {after} calls, {share:.1f} %; {stopped}"
+    return worst, share
+
+
+def of_normal(
+    policy: Policy, tier: str, kind: str, seeds: range, *, beside_at_once: bool = False
+) -> tuple[float, float]:
     """Alarms and halts in an agent-week."""
-    told = [play(policy, tier, normal(kind, seed, CAPS[tier])) for seed in seeds]
+    told = [play(policy, tier, normal(kind, seed, CAPS[tier]), beside_at_once=beside_at_once) for seed in seeds]
     weeks = WEEKS * len(seeds)
     return sum(len(one.alarms) for one in told) / weeks, sum(len(one.halts) for one in told) / weeks
 
@@ -52,15 +68,10 @@ def test_every_failure_is_noticed_before_half_the_daily_cap_and_normal_agents_ar
     for tier in tiers:
         for failure in FAILURES:
             for kind in KINDS if long else ("office", "bursty"):
-                seen = play(policy, tier, with_failure(kind, 11, CAPS[tier], failure))
-                rule, calls, spent = seen.first or ("none", 0, CAPS[tier])
-                stopped = "no halt" if seen.stopped is None else f"halted by {seen.stopped[0]} after {seen.stopped[1]}"
-                share = 100 * spent / CAPS[tier]
-                told = f"{rule}, {calls} calls, {share:.1f} %; {stopped}"
-                if (kind, failure) in ON_THE_SECOND_DAY:
-                    figures.note(f"{tier} {kind}: {failure}", told)
-                else:
-                    figures.must(f"{tier} {kind}: {failure}", told, share < 50, "< 50 %")
+                told, share = latest(policy, tier, kind, failure, range(11, 14) if long else range(11, 12))
+                figures.must(f"{tier} {kind}: {failure}", told, share < 50, "< 50 %")
+        told, _ = latest(policy, tier, "bursty", "slow leak", range(11, 12), beside_at_once=True)
+        figures.note(f"{tier} bursty: slow leak, were a new hour usual for the next at once", told)
     for tier in tiers:
         total = []
         for kind in KINDS:
@@ -73,6 +84,8 @@ def test_every_failure_is_noticed_before_half_the_daily_cap_and_normal_agents_ar
                 f"{tier} {kind} ({known})",
                 f"{alarms:.2f} alarms, {halts:.3f} halts a week; as designed {bare[0]:.2f} and {bare[1]:.3f}",
             )
+        alarms, _ = of_normal(policy, tier, "bursty", seeds, beside_at_once=True)
+        figures.note(f"{tier} bursty, were a new hour usual for the next at once", f"{alarms:.2f} alarms a week")
         alarms, halts = (sum(one) / len(total) for one in zip(*total, strict=True))
         figures.must(f"{tier}: false alarms a week", f"{alarms:.2f}", alarms < 1, "< 1")
         figures.must(f"{tier}: false halts a week", f"{halts:.3f}", halts < 0.05, "< 0.05")

@@ -185,6 +185,14 @@ def test_off_hours_fire_in_an_hour_that_no_day_of_its_sort_has_used():
     assert story.fires(one, end_us + 9 * HOUR_US)  # a Saturday
 
 
+def test_an_hour_of_use_makes_the_next_usual_a_day_later_and_not_before():
+    one, story = rule("off_hours", learn_for="5d", learn_calls=5), Story()
+    end_us = busy_days(story, 12, 0) + 2 * DAY_US  # a Monday
+    story.call(end_us + 17 * HOUR_US)
+    assert story.fires(one, end_us + 18 * HOUR_US)
+    assert not story.fires(one, end_us + DAY_US + 18 * HOUR_US)
+
+
 def test_declared_hours_count_from_the_first_call_to_the_microsecond():
     one, story = rule("off_hours", hours={"days": "mon-fri", "from": "08:00", "to": "18:00"}), Story()
     assert story.fires(one, MONDAY_US + 8 * HOUR_US - 1)

@@ -24,8 +24,13 @@ class Outcome:
     stopped: tuple[str, int, int] | None = None
 
 
-def play(policy: Policy, tier: str, calls: Iterable[Call], *, until_halt: bool = True) -> Outcome:
-    """A halt in normal life is resumed at once, as a person would; one in a failure ends it."""
+def play(
+    policy: Policy, tier: str, calls: Iterable[Call], *, until_halt: bool = True, beside_at_once: bool = False
+) -> Outcome:
+    """A halt in normal life is resumed at once, as a person would; one in a failure ends it.
+
+    `beside_at_once`: as it would be if an hour of use made the hour beside it usual at once, and not a day later.
+    """
     state, outcome, seq = AgentSignals(), Outcome(), 0
     rules = policy.watch(tier, "agent")
     bad, spent = 0, 0
@@ -36,6 +41,8 @@ def play(policy: Policy, tier: str, calls: Iterable[Call], *, until_halt: bool =
         upstream = call.tool.partition("__")[0]
         named = {"session": call.session, "tool": call.tool, "upstream": upstream}
         state.fold(Fact.of(seq, at_us, kind, named, body), "UTC")
+        if beside_at_once and kind == "call.allowed":
+            state.week = [min(first, 1) for first in state.week]
 
     def note(fired: Fired, call: Call) -> None:
         name = fired.rule.of.name

@@ -18,7 +18,7 @@ __all__ = [
     "HourOverAverage", "Moment", "OffHours", "Repeats", "Silence", "SingleCharge", "SpendRate", "Velocity", "WatchRule",
 ]  # fmt: skip
 
-_DAY_US = 86_400_000_000
+_HOUR_US = 3_600_000_000
 _HOUR_S = 3600.0
 
 
@@ -37,7 +37,10 @@ class History(Protocol):
     @property
     def calls(self) -> int: ...
     @property
-    def week(self) -> list[int]: ...
+    def week(self) -> list[int]:
+        """By hour of the week: the hour since the epoch in which it was used first; 0: never."""
+        ...
+
     def spent(self, window_s: float, now_us: int) -> int: ...
     def average(self, days: int, now_us: int) -> Average: ...
     def day_spent(self, start_us: int, end_us: int) -> int: ...
@@ -253,7 +256,7 @@ class FirstUse:
 
 @dataclass(frozen=True, slots=True)
 class OffHours:
-    """A call in an hour of the week that was never used, and neither was one beside it on any day of that sort."""
+    """A call in an hour of the week that no earlier day of that sort used, nor one beside it."""
 
     of: Common
     declared: Callable[[int], bool] | None
@@ -264,7 +267,7 @@ class OffHours:
         if self.declared is not None and self.declared(moment.now_us):
             return None
         here = local_time(moment.now_us, moment.time_zone)
-        if self.declared is None and self._usual(moment.history.week, here.weekday(), here.hour):
+        if self.declared is None and self._usual(moment.history.week, moment.now_us, here.weekday(), here.hour):
             return None
         observed = f"{DAYS[here.weekday()]} {here:%H:%M}"
         cause = f"{here:%Y-%m-%d}"
@@ -272,10 +275,13 @@ class OffHours:
         return Finding(cause, "the agent's hours", observed, {"at": observed}, learning)
 
     @staticmethod
-    def _usual(week: list[int], day: int, hour: int) -> bool:
-        """An hour is usual once it, or the one before or after it, was used on a day of the same sort."""
-        alike = range(5) if day < 5 else range(5, 7)
-        return any(week[one * 24 + (hour + beside) % 24] for one in alike for beside in (-1, 0, 1))
+    def _usual(week: list[int], now_us: int, day: int, hour: int) -> bool:
+        """An hour is usual a day after it, or the one before or after it, was used on a day of the same sort.
+
+        Not at once: else what goes on into the evening would make each hour usual for the next.
+        """
+        alike, before = range(5) if day < 5 else range(5, 7), now_us // _HOUR_US - 24
+        return any(0 < week[one * 24 + (hour + beside) % 24] <= before for one in alike for beside in (-1, 0, 1))
 
 
 @dataclass(frozen=True, slots=True)

@@ -80,7 +80,7 @@ class AgentSignals:
     ended_in: deque[list[int]] = field(default_factory=lambda: deque(maxlen=MOST_ENDED))
     """[at, 1 if it failed] of the last hour."""
     week: list[int] = field(default_factory=lambda: [0] * 168)
-    """Calls by hour of the week in the policy's zone, from Monday 00:00."""
+    """By hour of the week in the policy's zone, from Monday 00:00: the hour since the epoch that used it first; 0: none."""
     tools: dict[str, int] = field(default_factory=dict)
     upstreams: dict[str, int] = field(default_factory=dict)
     destinations: dict[str, int] = field(default_factory=dict)
@@ -123,7 +123,8 @@ class AgentSignals:
             return
         self.calls += 1
         self._hour(now_us)[0] += 1
-        self.week[hour_of_week(now_us, time_zone)] += 1
+        slot = hour_of_week(now_us, time_zone)
+        self.week[slot] = self.week[slot] or now_us // HOUR_US
         for known, name in (
             (self.tools, fact.tool),
             (self.upstreams, fact.upstream),
