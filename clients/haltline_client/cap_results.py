@@ -11,7 +11,10 @@ __all__ = ["Allowance", "Balance"]
 
 
 class Balance(TypedDict):
-    """One cap: money, or a count for the caps that count calls. `limit` and `remaining` include the allowances."""
+    """One cap: money, or a count for the caps that count calls; null where it counts nothing of that kind.
+
+    `limit` and `remaining` include the allowance. What is in doubt counts apart from what is held by calls that run.
+    """
 
     cap: str
     limit: Quantity
@@ -20,6 +23,13 @@ class Balance(TypedDict):
     in_doubt: Quantity
     remaining: Quantity
     resets_at: NotRequired[str | None]
+    """When some of it is free again by itself."""
+    session: NotRequired[str | None]
+    """The session that has it for itself, the asked one or one above it; null: it counts all that the agent does."""
+    where: NotRequired[str]
+    """Which level or line of the policy sets it."""
+    allowance: NotRequired[Quantity]
+    """What a person added, in the limit already."""
 
 
 class Allowance(TypedDict):

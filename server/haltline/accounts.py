@@ -173,6 +173,10 @@ class AgentAccount:
         _trim(times, since_us)
         return len(times)
 
+    def rate_resets_us(self) -> dict[int, int]:
+        """When the oldest admission leaves its window, for the windows asked for so far."""
+        return {window_s: times[0] + window_s * 1_000_000 for window_s, times in self._admissions.items() if times}
+
     def figures(self, tx: Tx, agent_id: str, rate_windows_s: Iterable[int]) -> dict[str, int | None]:
         """All that it says, by name, with the admissions of these windows."""
         names = ("day_settled", "day_held", "hour_settled", "hour_held", "in_doubt", "running", "hour_resets_at_us")

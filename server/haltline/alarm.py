@@ -13,15 +13,18 @@ import orjson
 from haltline.alerts.episodes import about
 from haltline.alerts.model import LAST_ACTIONS, Alert, Balance
 from haltline.clock import iso
-from haltline.facts import gather
 from haltline.lineage import family
+from haltline.policy.balance import MONEY
+from haltline.policy.model import Rate
 from haltline.policy.money import format_amount
-from haltline.standings import MONEY, Standing, standings
+from haltline.policy.rules import stamp
+from haltline.standings import balances
 
 if TYPE_CHECKING:
     from haltline.alerts.episodes import Episode
     from haltline.alerts.model import Severity
     from haltline.parts import Parts
+    from haltline.policy.balance import Balance as Standing
     from haltline.policy.model import Principal, Reason
     from haltline.store.writer import Tx
 
@@ -152,17 +155,23 @@ def _action(event: dict[str, Any]) -> str:
 
 
 def _balances(tx: Tx, parts: Parts, who: Principal) -> tuple[Balance, ...]:
+    """In words, but for the caps on a single call, which nothing fills up."""
     policy = parts.policies.current
-    if policy is None:
-        return ()
-    standing = standings(who, policy, gather(tx, parts, who, policy))
-    return tuple(_balance(one, policy.currency) for one in standing)
+    currency = "" if policy is None else policy.currency
+    return tuple(_in_words(one, who, currency) for one in balances(tx, parts, who) if one.counts)
 
 
-def _balance(one: Standing, currency: str) -> Balance:
-    def text(amount: int) -> str:
-        return format_amount(amount, currency) if one.kind in MONEY else str(amount)
+def _in_words(one: Standing, who: Principal, currency: str) -> Balance:
+    def text(amount: int | None) -> str:
+        return "" if amount is None else format_amount(amount, currency) if one.kind in MONEY else str(amount)
 
     return Balance(
-        one.kind.value, text(one.limit), text(one.settled), text(one.held + one.in_doubt), text(one.remaining)
+        cap=one.kind.value,
+        limit=text(one.limit) if one.window_s is None else str(Rate(one.limit, one.window_s)),
+        spent=text(one.settled),
+        held=text(one.held),
+        remaining=text(one.remaining),
+        in_doubt=text(one.in_doubt),
+        resets_at=None if one.resets_at_us is None else stamp(one.resets_at_us),
+        of_session=one.session if one.session != who.session_id else None,
     )

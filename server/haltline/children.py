@@ -106,8 +106,8 @@ class Children:
         assert caps.task_micros is not None
         for one in (who, *who.above):
             for standing in standings(one, policy, gather(tx, self._parts, one, policy)):
-                if standing.kind is CapKind.TASK and caps.task_micros > standing.remaining:
-                    left = format_amount(max(standing.remaining, 0), policy.currency)
+                if standing.kind is CapKind.TASK and caps.task_micros > standing.left:
+                    left = format_amount(max(standing.left, 0), policy.currency)
                     raise RequestError(f"budget: {left} are left of the task cap; ask for no more than that")
 
     def _record(self, tx: Tx, agent: AgentRow, child: SessionRow) -> None:

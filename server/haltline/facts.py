@@ -28,6 +28,7 @@ def gather(tx: Tx, parts: Parts, who: Principal, policy: Policy) -> Facts:
         calls_open=spent.calls_open,
         calls_in_doubt=spent.calls_in_doubt,
         rate_counts=spent.rate_counts,
+        rate_resets_us=spent.rate_resets_us,
         agent_open_calls=spent.agent_running,
         allowances=parts.halts.allowances(tx, (who.session_id, who.agent_id)),
     )

@@ -65,6 +65,7 @@ class Spent:
     calls_open: int
     calls_in_doubt: int
     rate_counts: dict[int, int]
+    rate_resets_us: dict[int, int]
     agent_running: int
 
 
@@ -96,6 +97,7 @@ class Ledger:
             calls_open=task.calls_open,
             calls_in_doubt=task.calls_in_doubt,
             rate_counts={window_s: agent.admissions(tx, agent_id, window_s) for window_s in rate_windows_s},
+            rate_resets_us=agent.rate_resets_us(),
             agent_running=agent.running,
         )
 

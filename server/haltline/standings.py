@@ -1,63 +1,56 @@
-"""How each cap stands for one principal: its limit, what is settled, on hold and in doubt. Shared by alerts and the desk."""
+"""How each cap of somebody stands now: one list for refusals, alerts, the control tools and the proof of the ledger."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from haltline.policy.model import CapKind, Usage
+from haltline.facts import gather
+from haltline.policy.balance import OF_SESSION, balance
+from haltline.policy.model import CapKind
 
 if TYPE_CHECKING:
-    from haltline.policy.caps import CapLimit
+    from haltline.parts import Parts
+    from haltline.policy.balance import Balance
     from haltline.policy.model import Facts, Principal
     from haltline.policy.policy import Policy
+    from haltline.store.writer import Tx
 
-__all__ = ["MONEY", "Standing", "standings", "used"]
+__all__ = ["balances", "standing", "standings"]
 
-MONEY = frozenset({CapKind.TASK, CapKind.HOUR, CapKind.DAY})
-_FILL_UP = MONEY | {CapKind.CALLS}
-
-
-@dataclass(frozen=True, slots=True)
-class Standing:
-    """Money in micro-units, `calls` as a count. `limit` includes allowances."""
-
-    kind: CapKind
-    limit: int
-    settled: int
-    held: int
-    in_doubt: int
-    resets_at_us: int | None
-
-    @property
-    def remaining(self) -> int:
-        return self.limit - self.settled - self.held - self.in_doubt
+_HALTING = OF_SESSION | {CapKind.HOUR, CapKind.DAY}
 
 
-def standings(who: Principal, policy: Policy, facts: Facts) -> tuple[Standing, ...]:
-    """The caps that fill up, in the order of the policy: task, hour, day, calls."""
-    found = []
-    for cap in policy.limits(who):
-        if cap.kind in _FILL_UP:
-            settled, held, in_doubt, resets = used(cap, facts)
-            limit = cap.limit + facts.allowances.get(cap.kind, 0)
-            found.append(Standing(cap.kind, limit, settled or 0, held or 0, in_doubt or 0, resets))
+def balances(tx: Tx, parts: Parts, who: Principal) -> tuple[Balance, ...]:
+    """Every cap that a call of this principal is measured against, in this transaction: its own in the order of the policy,
+    then those of the sessions above it, the nearest first (R20). Empty where no policy is in force.
+
+    Without a session (`Identity.sessionless`) it is the agent's list: what each session has for itself is not in it. Of a
+    session above only what differs is told: its task and its calls, and where it is narrower.
+    """
+    policy = parts.policies.current
+    if policy is None:
+        return ()
+    found = list(standing(who, policy, gather(tx, parts, who, policy)))
+    told = {(one.kind, one.window_s, one.limit) for one in found}
+    for above in who.above:
+        found += (
+            replace(one, session=above.session_id)
+            for one in standing(above, policy, gather(tx, parts, above, policy))
+            if one.kind in OF_SESSION or (one.kind, one.window_s, one.limit) not in told
+        )
     return tuple(found)
 
 
-def used(cap: CapLimit, facts: Facts) -> tuple[int | None, int | None, int | None, int | None]:
-    """Settled, held, in doubt (each None where the cap does not count it) and when it resets."""
-    calls = Usage(facts.calls_settled, facts.calls_open, facts.calls_in_doubt)
-    counted: dict[CapKind, tuple[int | None, int | None, int | None, int | None]] = {
-        CapKind.TASK: (*_parted(facts.task), None),
-        CapKind.HOUR: (*_parted(facts.hour), facts.hour_resets_at_us),
-        CapKind.DAY: (*_parted(facts.day), facts.day_resets_at_us),
-        CapKind.CALLS: (*_parted(calls), None),
-        CapKind.RATE: (facts.rate_counts.get(cap.window_s or 0, 0), None, None, None),
-        CapKind.CONCURRENT: (0, facts.agent_open_calls, None, None),
-    }
-    return counted.get(cap.kind, (None, None, None, None))
+def standing(who: Principal, policy: Policy, facts: Facts) -> tuple[Balance, ...]:
+    """The same from facts that were gathered already, without the sessions above."""
+    return tuple(
+        replace(one, session=who.session_id) if one.kind in OF_SESSION else one
+        for one in (balance(cap, facts) for cap in policy.limits(who))
+        if who.session_id or one.kind not in OF_SESSION
+    )
 
 
-def _parted(usage: Usage) -> tuple[int, int, int]:
-    return usage.settled_micros, usage.held_micros - usage.in_doubt_micros, usage.in_doubt_micros
+def standings(who: Principal, policy: Policy, facts: Facts) -> tuple[Balance, ...]:
+    """Of these the caps that halt (R3): task, hour, day, number of calls."""
+    return tuple(one for one in standing(who, policy, facts) if one.kind in _HALTING)

@@ -6,7 +6,7 @@ An alert is written once, with its cause; a delivery is one alert on its way to 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import orjson
@@ -64,14 +64,30 @@ _MOST_LINES = 10
 
 @dataclass(frozen=True, slots=True)
 class Balance:
-    """One cap in words, as it stands with the alert: `Balance("task", "0.50 USD", "0.47 USD", "0.00 USD", "0.03 USD")`."""
+    """One cap in words, as it stands with the alert: `Balance("task", "0.50 USD", "0.47 USD", "0.00 USD", "0.03 USD")`.
+
+    Empty where the cap counts nothing of that kind.
+    """
 
     cap: str
     limit: str
     spent: str
     held: str
-    """On hold, in doubt included."""
     remaining: str
+    in_doubt: str = ""
+    resets_at: str | None = None
+    of_session: str | None = None
+    """A session above the alert's whose cap it is."""
+
+    @property
+    def name(self) -> str:
+        return f"{self.cap} of session {self.of_session}" if self.of_session else self.cap
+
+    @property
+    def numbers(self) -> str:
+        """`spent 0.47 USD, held 0.00 USD, in doubt 0.00 USD, remaining 0.03 USD of 0.50 USD`."""
+        parts = (("spent", self.spent), ("held", self.held), ("in doubt", self.in_doubt), ("remaining", self.remaining))
+        return f"{', '.join(f'{what} {number}' for what, number in parts if number)} of {self.limit}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,14 +163,14 @@ class Alert:
     @property
     def tightest(self) -> Balance | None:
         """The balance of the cap that the code names, else the first."""
-        named = [one for one in self.balances if f".{one.cap}_" in self.code]
+        named = [one for one in self.balances if f".{one.cap}_" in self.code or self.code.startswith(f"{one.cap}.")]
         return next(iter(named or self.balances), None)
 
     def _balance(self) -> str:
         one = self.tightest
         if one is None:
             return ""
-        return f"; {one.cap} cap: spent {one.spent}, held {one.held}, remaining {one.remaining} of {one.limit}"
+        return f"; {one.cap} cap: {one.numbers}"
 
     def fit(self, redact: Callable[[str], str]) -> Alert:
         """The same without secrets, without characters that could forge lines, and of a bounded size.
@@ -173,8 +189,8 @@ class Alert:
             elif one.name in {"last_actions", "commands"}:
                 changed[one.name] = tuple(clean(line, longest) for line in value[:_MOST_LINES])
         changed["balances"] = tuple(
-            Balance(*(clean(getattr(balance, part.name), _LONGEST_NAME) for part in fields(Balance)))
-            for balance in self.balances[:_MOST_LINES]
+            replace(one, **{name: clean(value, _LONGEST_NAME) for name, value in asdict(one).items() if value})
+            for one in self.balances[:_MOST_LINES]
         )
         return replace(self, **changed)
 
@@ -188,7 +204,11 @@ class Alert:
         known = {one.name: said[one.name] for one in fields(Alert) if one.name in said}
         for name in ("last_actions", "commands"):
             known[name] = tuple(known.get(name, ()))
-        known["balances"] = tuple(Balance(**balance) for balance in known.get("balances", ()))
+        names = {one.name for one in fields(Balance)}
+        known["balances"] = tuple(
+            Balance(**{name: value for name, value in balance.items() if name in names})
+            for balance in known.get("balances", ())
+        )
         known["links"] = tuple(Link(**link) for link in known.get("links", ()))
         return Alert(**known)
 

@@ -27,10 +27,9 @@ def cause(alert: Alert) -> str:
 
 
 def balance_line(balance: Balance) -> str:
-    """`task: spent 0.47 USD, held 0.00 USD, remaining 0.03 USD of 0.50 USD`."""
-    return (
-        f"{balance.cap}: spent {balance.spent}, held {balance.held}, remaining {balance.remaining} of {balance.limit}"
-    )
+    """`day: spent 0.47 USD, held 0.00 USD, in doubt 0.00 USD, remaining 4.53 USD of 5.00 USD, resets 2026-11-25T00:00:00Z`."""
+    resets = f", resets {balance.resets_at}" if balance.resets_at else ""
+    return f"{balance.name}: {balance.numbers}{resets}"
 
 
 def block(delivery: Delivery) -> str:

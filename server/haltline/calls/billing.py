@@ -58,12 +58,12 @@ def halt_for_overage(tx: Tx, parts: Parts, call: str, admitted: Admitted, charge
         return
     for above in who.above:  # a breached cap halts its owner (R20)
         for one in standings(above, policy, gather(tx, parts, above, policy)):
-            if one.kind is CapKind.TASK and one.settled > one.limit:
-                over = f"{text}; task cap {format_amount(one.limit)}, spent {format_amount(one.settled)}"
+            if one.kind is CapKind.TASK and one.spent > one.limit:
+                over = f"{text}; task cap {format_amount(one.limit)}, spent {format_amount(one.spent)}"
                 more: dict[str, int | str | None] = {
                     "cap": "task",
                     "limit_micros": one.limit,
-                    "settled_micros": one.settled,
+                    "settled_micros": one.spent,
                 }
                 _halt(tx, parts, call, admitted, "session", Reason(OVERAGE, over, {**numbers, **more}), above)
     facts = gather(tx, parts, who, policy)

@@ -14,12 +14,11 @@ from haltline.control.reading import last_actions
 from haltline.control.sessions import parsed_caps, shown_session
 from haltline.control.views import Shown
 from haltline.errors import Conflict, RequestError
-from haltline.facts import gather
 from haltline.halts import EVERYTHING
 from haltline.policy.caps import caps_to_json
 from haltline.policy.hours import hours_from_json, hours_to_json
-from haltline.policy.model import Facts
 from haltline.signals.words import unusual, usual
+from haltline.standings import balances
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -143,7 +142,6 @@ class Agents:
         shown, who = Shown(policy), self._parts.identity.sessionless(row)
         halts = self._parts.halts.on(tx, "", row.id)
         limits = () if policy is None else policy.limits(who)
-        facts = Facts() if policy is None else gather(tx, self._parts, who, policy)
         sessions = self._parts.identity.sessions(tx, agent_id=row.id, all_states=False, most=SESSIONS_SHOWN)
         normal, odd = self._ways(tx, row.id)
         return {
@@ -156,7 +154,7 @@ class Agents:
             "caps": shown.caps(limits),
             "halt": shown.cause(halts),
             "sessions": [shown_session(tx, self._desk, row, session) for session in sessions],
-            "balances": shown.balances(limits, facts, of_session=False),
+            "balances": shown.balances(balances(tx, self._parts, who)),
             "allowances": shown_allowances(tx, self._parts, self._parts.halts.granted(tx, (row.id,))),
             "last_actions": [],
             "usual": normal,

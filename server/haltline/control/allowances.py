@@ -49,7 +49,7 @@ def _shown(
     who = identity.sessionless(agent) if session is None else identity.principal(tx, agent, session)
     amount = sum(one.amount for one in ones)
     standing = () if policy is None else standings(who, policy, gather(tx, parts, who, policy))
-    remaining = next((one.remaining for one in standing if one.kind is cap), amount)
+    remaining = next((one.left for one in standing if one.kind is cap), amount)
     shown = Shown(policy)
     return {
         "target": agent.handle if session is None else session.id,

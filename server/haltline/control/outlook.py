@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from haltline.facts import gather
+from haltline.policy.balance import MONEY
 from haltline.policy.model import CapKind
 from haltline.policy.money import format_amount
-from haltline.standings import MONEY, standings
+from haltline.standings import standings
 
 if TYPE_CHECKING:
     from haltline.parts import Parts
@@ -32,8 +33,8 @@ def outlook(tx: Tx, parts: Parts, who: Principal | None, cap: CapKind | None, ad
             continue
         limit = one.limit + (added if one.kind is cap else 0)
         money = one.kind in MONEY
-        spent, whole = (format_amount(n, policy.currency) if money else str(n) for n in (one.settled, limit))
-        if one.settled >= limit:
+        spent, whole = (format_amount(n, policy.currency) if money else str(n) for n in (one.spent, limit))
+        if one.spent >= limit:
             return f"the next {'paid call' if money else 'call'} would halt again: {one.kind.value} {spent} of {whole}"
         if one.kind is cap:
             said.append(f"{one.kind.value} {spent} of {whole}, a call of more than the rest halts again")

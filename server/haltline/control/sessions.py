@@ -13,12 +13,12 @@ from haltline.control.allowances import shown_allowances
 from haltline.control.reading import last_actions
 from haltline.control.views import Shown
 from haltline.errors import Conflict, RequestError
-from haltline.facts import gather
 from haltline.halts import EVERYTHING
 from haltline.policy.caps import caps_to_json, parse_caps
 from haltline.policy.durations import parse_duration
-from haltline.policy.model import NO_CAPS, CapKind, Caps, Facts
+from haltline.policy.model import NO_CAPS, CapKind, Caps
 from haltline.policy.patterns import check_pattern
+from haltline.standings import balances
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -161,7 +161,6 @@ class Sessions:
         policy = self._parts.policies.current
         shown, who = Shown(policy), self._parts.identity.principal(tx, agent, row)
         limits = () if policy is None else policy.limits(who)
-        facts = Facts() if policy is None else gather(tx, self._parts, who, policy)
         below = self._parts.identity.children(tx, row.id)
         return {
             **shown_session(tx, self._desk, agent, row),
@@ -169,7 +168,7 @@ class Sessions:
             "tools": _tools(who, policy),
             "caps": shown.caps(limits),
             "halt": shown.cause(self._parts.halts.on(tx, row.id, agent.id, who.sessions_above)),
-            "balances": shown.balances(limits, facts, of_session=True),
+            "balances": shown.balances(balances(tx, self._parts, who)),
             "allowances": shown_allowances(tx, self._parts, self._parts.halts.granted(tx, (row.id, agent.id))),
             "last_actions": [],
         }

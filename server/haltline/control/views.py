@@ -8,16 +8,18 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from haltline.clock import iso
+from haltline.policy.balance import MONEY
 from haltline.policy.model import CapKind, Rate
 from haltline.policy.money import format_amount
-from haltline.standings import used
+from haltline.policy.rules import stamp
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from haltline.parts import Parts
+    from haltline.policy.balance import Balance
     from haltline.policy.caps import CapLimit
-    from haltline.policy.model import Facts, HaltFact
+    from haltline.policy.model import HaltFact
     from haltline.policy.policy import Policy
     from haltline.upstreams.catalog import UpstreamState
     from haltline_client import cap_results as c
@@ -26,8 +28,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Shown", "shown_upstream"]
 
-_MONEY = frozenset({CapKind.PER_CALL, CapKind.TASK, CapKind.HOUR, CapKind.DAY})
-_OF_SESSION = frozenset({CapKind.TASK, CapKind.CALLS})
 _ORDER = ("session", "agent", "everything")
 
 
@@ -56,51 +56,40 @@ class Shown:
         return {"micros": micros, "text": format_amount(micros, self._currency).strip()}
 
     def quantity(self, kind: CapKind, amount: int) -> r.Quantity:
-        return self.money(amount) if kind in _MONEY else amount
+        return self.money(amount) if kind in MONEY else amount
 
-    def limit(self, cap: CapLimit, extra: int = 0) -> r.Quantity:
-        """A cap's limit with what a person added to it."""
-        if cap.kind in _MONEY:
-            return self.money(cap.limit + extra)
-        if cap.kind is CapKind.RATE and cap.window_s is not None:
-            return str(Rate(cap.limit, cap.window_s))
-        return cap.limit + extra
+    def limit(self, kind: CapKind, limit: int, window_s: int | None) -> r.Quantity:
+        return str(Rate(limit, window_s)) if window_s is not None else self.quantity(kind, limit)
 
     def caps(self, limits: Iterable[CapLimit]) -> dict[str, r.Quantity]:
         """The caps in force, without what was added to them for a time."""
         shown: dict[str, r.Quantity] = {}
         for cap in limits:
             name = cap.kind.value if cap.kind.value not in shown else f"{cap.kind.value}_{cap.window_s}s"
-            shown[name] = self.limit(cap)
+            shown[name] = self.limit(cap.kind, cap.limit, cap.window_s)
         return shown
 
-    def balances(self, limits: Iterable[CapLimit], facts: Facts, *, of_session: bool) -> list[c.Balance]:
-        """Every cap with what counts against it. An agent's list leaves out what each session has for itself."""
-        return [self._balance(cap, facts) for cap in limits if of_session or cap.kind not in _OF_SESSION]
+    def balances(self, balances: Iterable[Balance]) -> list[c.Balance]:
+        return [self._balance(one) for one in balances]
 
-    def _balance(self, cap: CapLimit, facts: Facts) -> c.Balance:
-        extra = facts.allowances.get(cap.kind, 0)
-        settled, held, in_doubt, resets_us = used(cap, facts)
-        counts = settled is not None
-        remaining = cap.limit + extra - (settled or 0) - (held or 0) - (in_doubt or 0)
-        shape = self.money if cap.kind in _MONEY else int
+    def _balance(self, one: Balance) -> c.Balance:
+        def shown(value: int | None) -> r.Quantity:
+            return None if value is None else self.quantity(one.kind, value)
 
-        def shown(value: int | None) -> Any:
-            return None if value is None else shape(value)
-
-        balance: dict[str, Any] = {
-            "cap": cap.kind.value,
-            "limit": self.limit(cap, extra),
-            "settled": shown(settled),
-            "held": shown(held),
-            "in_doubt": shown(in_doubt),
-            "remaining": shown(remaining) if counts else None,
-            "resets_at": None if resets_us is None else iso(resets_us),
-            "where": cap.where,
+        balance: c.Balance = {
+            "cap": one.kind.value,
+            "limit": self.limit(one.kind, one.limit, one.window_s),
+            "settled": shown(one.settled),
+            "held": shown(one.held),
+            "in_doubt": shown(one.in_doubt),
+            "remaining": shown(one.remaining),
+            "resets_at": None if one.resets_at_us is None else stamp(one.resets_at_us),
+            "session": one.session,
+            "where": one.where,
         }
-        if extra:
-            balance["allowance"] = shown(extra)
-        return balance  # type: ignore[return-value]  # the client's keys, and two more
+        if one.added:
+            balance["allowance"] = shown(one.added)
+        return balance
 
     def cause(self, halts: Sequence[HaltFact]) -> r.HaltCause | None:
         """The nearest halt that stops it: its own, its agent's, or everything's."""

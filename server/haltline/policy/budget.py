@@ -9,14 +9,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from haltline.policy.model import CapKind, Reason, Usage
+from haltline.policy.balance import balance, limit, usage
+from haltline.policy.model import CapKind, Reason
 from haltline.policy.money import MAX_MICROS, format_amount
 from haltline.policy.prices import FromArgument
-from haltline.policy.rules import Refusal, refuse, stamp
+from haltline.policy.rules import Refusal, refuse
 
 if TYPE_CHECKING:
     from haltline.policy.caps import CapLimit
-    from haltline.policy.model import Facts
     from haltline.policy.rules import Asked
 
 __all__ = ["Calls", "Concurrent", "PerCall", "PriceMaximum", "Priced", "Rate", "SingleCharge", "Spending"]
@@ -119,18 +119,14 @@ class PerCall:
 
     def ask(self, asked: Asked) -> Refusal | None:
         amount = asked.amount_micros
-        limit = self.cap.limit + asked.facts.allowances.get(CapKind.PER_CALL, 0)
-        if amount <= limit:
+        if amount <= limit(self.cap, asked.facts):
             return None
-        facts: dict[str, int | str | None] = {"cap": "per_call", "limit_micros": limit, "amount_micros": amount}
-        return refuse("charge.too_large", self._text(limit, amount), facts)
+        facts = {**balance(self.cap, asked.facts).facts(), "amount_micros": amount}
+        return refuse("charge.too_large", self.fine(asked), facts)
 
     def fine(self, asked: Asked) -> str:
-        limit = self.cap.limit + asked.facts.allowances.get(CapKind.PER_CALL, 0)
-        return self._text(limit, asked.amount_micros)
-
-    def _text(self, limit: int, amount: int) -> str:
-        return f"per-call cap {format_amount(limit, self.currency)}, this call {format_amount(amount)}"
+        most = format_amount(limit(self.cap, asked.facts), self.currency)
+        return f"per-call cap {most}, this call {format_amount(asked.amount_micros)}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,48 +146,23 @@ class Spending:
         return self.cap.where
 
     def ask(self, asked: Asked) -> Refusal | None:
-        limit, usage, amount = self._limit(asked), self._usage(asked.facts), asked.amount_micros
-        if usage.settled_micros + usage.held_micros + amount <= limit:
+        used, most, amount = usage(self.cap, asked.facts), limit(self.cap, asked.facts), asked.amount_micros
+        assert used is not None
+        if used.settled_micros + used.held_micros + amount <= most:
             return None
-        text, facts = self.fine(asked), self._facts(asked, limit, usage, amount)
-        if usage.settled_micros + amount > limit:
+        text, facts = self.fine(asked), {**balance(self.cap, asked.facts).facts(), "amount_micros": amount}
+        if used.settled_micros + amount > most:
             return Refusal(Reason(f"budget.{self.cap.kind}_exceeded", text, facts), _STOPS[self.cap.kind])
         return refuse("budget.cap_held", text, facts, retryable=True)
 
     def fine(self, asked: Asked) -> str:
-        usage = self._usage(asked.facts)
+        now = balance(self.cap, asked.facts)
         cap = f"{self.cap.kind} cap {format_amount(self.cap.limit, self.currency)}"
-        added = asked.facts.allowances.get(self.cap.kind, 0)
-        allowed = f" and {format_amount(added)} allowed on top" if added else ""
-        on_hold = usage.held_micros - usage.in_doubt_micros
-        held = f", on hold {format_amount(on_hold)}" if on_hold else ""
-        held += f", in doubt {format_amount(usage.in_doubt_micros)}" if usage.in_doubt_micros else ""
-        spent = f"spent {format_amount(usage.settled_micros)}"
+        allowed = f" and {format_amount(now.added)} allowed on top" if now.added else ""
+        held = f", on hold {format_amount(now.held)}" if now.held else ""
+        held += f", in doubt {format_amount(now.in_doubt)}" if now.in_doubt else ""
+        spent = f"spent {format_amount(now.settled or 0)}"
         return f"{cap}{allowed}, {spent}{held}, this call {format_amount(asked.amount_micros)}"
-
-    def _limit(self, asked: Asked) -> int:
-        return self.cap.limit + asked.facts.allowances.get(self.cap.kind, 0)
-
-    def _usage(self, facts: Facts) -> Usage:
-        if self.cap.kind is CapKind.TASK:
-            return facts.task
-        return facts.hour if self.cap.kind is CapKind.HOUR else facts.day
-
-    def _facts(self, asked: Asked, limit: int, usage: Usage, amount: int) -> dict[str, int | str | None]:
-        facts: dict[str, int | str | None] = {
-            "cap": self.cap.kind.value,
-            "limit_micros": limit,
-            "settled_micros": usage.settled_micros,
-            "held_micros": usage.held_micros - usage.in_doubt_micros,
-            "in_doubt_micros": usage.in_doubt_micros,
-            "remaining_micros": limit - usage.settled_micros - usage.held_micros,
-            "amount_micros": amount,
-        }
-        resets = {CapKind.HOUR: asked.facts.hour_resets_at_us, CapKind.DAY: asked.facts.day_resets_at_us}
-        at_us = resets.get(self.cap.kind)
-        if at_us is not None:
-            facts["resets_at"] = stamp(at_us)
-        return facts
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,28 +178,20 @@ class Calls:
         return self.cap.where
 
     def ask(self, asked: Asked) -> Refusal | None:
-        made, running = asked.facts.calls_settled, asked.facts.calls_open
-        limit = self.cap.limit + asked.facts.allowances.get(CapKind.CALLS, 0)
-        if made + running + 1 <= limit:
+        made, most = asked.facts.calls_settled, limit(self.cap, asked.facts)
+        if made + asked.facts.calls_open + 1 <= most:
             return None
-        in_doubt = asked.facts.calls_in_doubt
-        facts: dict[str, int | str | None] = {
-            "cap": "calls",
-            "limit": limit,
-            "settled": made,
-            "held": running - in_doubt,
-            "in_doubt": in_doubt,
-            "remaining": limit - made - running,
-        }
-        if made + 1 > limit:
+        facts = balance(self.cap, asked.facts).facts()
+        if made + 1 > most:
             return Refusal(Reason("calls.exceeded", self.fine(asked), facts), _STOPS[CapKind.CALLS])
         return refuse("calls.cap_held", self.fine(asked), facts, retryable=True)
 
     def fine(self, asked: Asked) -> str:
-        added = asked.facts.allowances.get(CapKind.CALLS, 0)
-        allowed = f" and {added} allowed on top" if added else ""
-        running = f", {asked.facts.calls_open} not ended" if asked.facts.calls_open else ""
-        return f"cap of {self.cap.limit} calls{allowed}, {asked.facts.calls_settled} made{running}"
+        now = balance(self.cap, asked.facts)
+        allowed = f" and {now.added} allowed on top" if now.added else ""
+        running = f", {now.held} not ended" if now.held else ""
+        running += f", {now.in_doubt} in doubt" if now.in_doubt else ""
+        return f"cap of {self.cap.limit} calls{allowed}, {now.settled} made{running}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -249,22 +212,13 @@ class Rate:
         if count is None:
             text = f"how many calls were made in the last {self.cap.window_s} s is not known"
             return refuse("policy.error", text, {"cap": "rate"})
-        if count + 1 <= self._limit(asked):
+        if count + 1 <= limit(self.cap, asked.facts):
             return None
-        facts: dict[str, int | str | None] = {
-            "cap": "rate",
-            "limit": self._limit(asked),
-            "window_s": self.cap.window_s,
-            "count": count,
-        }
-        return refuse("rate.exceeded", self.fine(asked), facts, retryable=True)
+        return refuse("rate.exceeded", self.fine(asked), balance(self.cap, asked.facts).facts(), retryable=True)
 
     def fine(self, asked: Asked) -> str:
-        count = asked.facts.rate_counts.get(self.cap.window_s or 0, 0)
-        return f"at most {self._limit(asked)} calls in {self.cap.window_s} s, {count} made"
-
-    def _limit(self, asked: Asked) -> int:
-        return self.cap.limit + asked.facts.allowances.get(CapKind.RATE, 0)
+        now = balance(self.cap, asked.facts)
+        return f"at most {now.limit} calls in {now.window_s} s, {now.settled} made"
 
 
 @dataclass(frozen=True, slots=True)
@@ -280,14 +234,10 @@ class Concurrent:
         return self.cap.where
 
     def ask(self, asked: Asked) -> Refusal | None:
-        running, limit = asked.facts.agent_open_calls, self._limit(asked)
-        if running + 1 <= limit:
+        if asked.facts.agent_open_calls + 1 <= limit(self.cap, asked.facts):
             return None
-        facts: dict[str, int | str | None] = {"cap": "concurrent", "limit": limit, "running": running}
-        return refuse("rate.concurrent", self.fine(asked), facts, retryable=True)
+        return refuse("rate.concurrent", self.fine(asked), balance(self.cap, asked.facts).facts(), retryable=True)
 
     def fine(self, asked: Asked) -> str:
-        return f"at most {self._limit(asked)} calls at once, {asked.facts.agent_open_calls} running"
-
-    def _limit(self, asked: Asked) -> int:
-        return self.cap.limit + asked.facts.allowances.get(CapKind.CONCURRENT, 0)
+        now = balance(self.cap, asked.facts)
+        return f"at most {now.limit} calls at once, {now.held} running"

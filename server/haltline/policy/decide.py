@@ -67,7 +67,11 @@ def explain(grant: Grant, asked: Asked) -> Explained:
 def for_child(owner: Principal, refused: Deny | Halt) -> Deny | Halt:
     """What a child session is told where a session above it was refused (R20)."""
     reasons = tuple(
-        replace(reason, text=f"of session {owner.session_id}, which this one belongs to: {reason.text}")
+        replace(
+            reason,
+            text=f"of session {owner.session_id}, which this one belongs to: {reason.text}",
+            facts={**reason.facts, "session": owner.session_id},
+        )
         if reason.code.partition(".")[0] in _OF_A_SESSION
         else reason
         for reason in refused.reasons

@@ -163,6 +163,8 @@ class Facts:
     calls_in_doubt: int = 0
     rate_counts: Mapping[int, int] = field(default_factory=lambda: MappingProxyType({}))
     """Admissions of this agent in the last N seconds, by N, for every window that a rate cap names."""
+    rate_resets_us: Mapping[int, int] = field(default_factory=lambda: MappingProxyType({}))
+    """When the oldest of them leaves its window, by N; no key where there is none."""
     agent_open_calls: int = 0
     """Calls of this agent that are running now (in doubt ones are not running)."""
     allowances: Mapping[CapKind, int] = field(default_factory=lambda: MappingProxyType({}))
