@@ -15,7 +15,6 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-import anyio
 import structlog
 
 from haltline.calls import dispatch, records
@@ -75,9 +74,8 @@ class Broker:
             outcome: Outcome | None = None
             try:
                 outcome = await self._dispatch(running, admitted, request)
-            finally:
-                with anyio.CancelScope(shield=True):
-                    answer = await self._settle(running, request, admitted, outcome or dispatch.interrupted(running))
+            finally:  # its one await, on the writer, is awaited to its end whatever cancels it (P7)
+                answer = await self._settle(running, request, admitted, outcome or dispatch.interrupted(running))
             self._span(running, request, admitted, None if outcome.succeeded else f"call.{outcome.kind}", begun)
             return await self._respond(running, request, answer)
         finally:
@@ -292,9 +290,10 @@ class Broker:
 
     async def _settle(self, running: Running, request: CallRequest, admitted: Admitted, outcome: Outcome) -> Answer:
         """End the hold, unless the call waits for input, and record it; the answer that the caller may have."""
-        asked, nonce = asks_for_input(outcome.answer), new_nonce()
+        asked, nonce = asks_for_input(outcome.answer), ""
         answer = outcome.answer_for(running.id)
         if asked is not None:
+            nonce = new_nonce()
             state, version = asked.get("requestState"), admitted.policy_version
             sealed_state = self._parts.rounds.seal(Round(running.id, nonce, state, outcome.kept, version))
             answer = {"result": {**asked, "requestState": sealed_state}}

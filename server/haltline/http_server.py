@@ -6,11 +6,13 @@ valid on the other listener; that is decided by the faces.
 
 from __future__ import annotations
 
+import asyncio
 import socket
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
 import uvicorn
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from haltline.errors import ConfigError
 from haltline.wire.http import Receive, Scope, Send, send_reply
@@ -82,6 +84,37 @@ def url_of(listener: Listener, bound: socket.socket) -> str:
     return f"{'https' if listener.tls_cert else 'http'}://{host}:{bound.getsockname()[1]}"
 
 
+class _OneWrite:
+    """A transport that writes in one go what a turn of the event loop brought: a reply's head and body are one system call."""
+
+    def __init__(self, transport: asyncio.Transport) -> None:
+        self._transport = transport
+        self._waiting: list[bytes] = []
+        self._soon = asyncio.get_running_loop().call_soon
+
+    def write(self, data: bytes) -> None:
+        if not self._waiting:
+            self._soon(self._flush)
+        self._waiting.append(data)
+
+    def close(self) -> None:
+        self._flush()
+        self._transport.close()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._transport, name)
+
+    def _flush(self) -> None:
+        data, self._waiting = self._waiting, []
+        if data:
+            self._transport.write(data[0] if len(data) == 1 else b"".join(data))
+
+
+class _Protocol(HttpToolsProtocol):
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(cast("asyncio.Transport", _OneWrite(cast("asyncio.Transport", transport))))
+
+
 class Server(uvicorn.Server):
     """A uvicorn server that leaves signals to the process and ends when told to."""
 
@@ -90,7 +123,7 @@ class Server(uvicorn.Server):
             uvicorn.Config(
                 routes,
                 lifespan="off",
-                http="httptools",
+                http=_Protocol,
                 ws="none",
                 log_config=None,
                 access_log=False,

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from typing import Any
 
-import anyio
 import pytest
 
 from haltline.wire.reply import Reply
@@ -30,11 +29,9 @@ class Client:
 async def test_notifications_that_wait_are_written_together_in_their_order_and_before_the_answer() -> None:
     client = Client()
     reply = Reply(client, 7, json=True, stream=True)
-    async with anyio.create_task_group() as tasks:
-        reply.attach(tasks)
-        for number in range(500):
-            reply.notify({"method": "notifications/x", "params": {"number": number}})
-        await reply.answer({"result": {}})
+    for number in range(500):
+        reply.notify({"method": "notifications/x", "params": {"number": number}})
+    await reply.answer({"result": {}})
     *notices, answer = client.messages
     assert [notice["params"]["number"] for notice in notices] == list(range(500))
     assert answer == {"jsonrpc": "2.0", "id": 7, "result": {}}
@@ -45,9 +42,7 @@ async def test_nothing_that_waits_is_written_once_the_call_was_stopped() -> None
     client = Client()
     reply = Reply(client, 7, json=True, stream=True)
     reply.muted = lambda: True
-    async with anyio.create_task_group() as tasks:
-        reply.attach(tasks)
-        for number in range(100):
-            reply.notify({"method": "notifications/x", "params": {"number": number}})
-        await reply.answer({"result": {}})
+    for number in range(100):
+        reply.notify({"method": "notifications/x", "params": {"number": number}})
+    await reply.answer({"result": {}})
     assert [message["id"] for message in client.messages] == [7]

@@ -12,6 +12,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
@@ -162,19 +163,22 @@ class Writer:
         `urgent` units (an operator's) go before all that wait. Raises what the unit raised, or StoreUnavailable.
         """
         job = self._enqueue(unit, urgent=urgent)
-        cancelled: asyncio.CancelledError | None = None
+        try:
+            await job.future
+        except asyncio.CancelledError as cancelled:
+            await self._delivered(job)
+            if (task := asyncio.current_task()) is not None:
+                task.uncancel()
+                task.cancel(*cancelled.args)
+        return job.outcome()
+
+    async def _delivered(self, job: _Job[Any]) -> None:
+        """Whatever cancels the caller meanwhile: only a caller that was cancelled comes here, a scope costs its while."""
         with anyio.CancelScope(shield=True):
             while not job.delivered:
-                try:
+                job.future = job.future.get_loop().create_future()
+                with suppress(asyncio.CancelledError):
                     await job.future
-                except asyncio.CancelledError as error:
-                    cancelled = error
-                    if not job.delivered:
-                        job.future = job.future.get_loop().create_future()
-        if cancelled is not None and (task := asyncio.current_task()) is not None:
-            task.uncancel()
-            task.cancel(*cancelled.args)
-        return job.outcome()
 
     async def aclose(self) -> None:
         """Write what waits, checkpoint, close."""

@@ -6,10 +6,10 @@ flight. What methods mean is the face's. The rules of 2026-07-28 headers are the
 
 from __future__ import annotations
 
+import asyncio
 import uuid
 from typing import TYPE_CHECKING, Any, Protocol
 
-import anyio
 import structlog
 
 from haltline.wire import messages, strict_json
@@ -207,25 +207,19 @@ class Endpoint:
             self._in_flight[key] = exchange
         keyed = None if exchange.idempotency_key is None else (exchange.token, exchange.idempotency_key)
         first = keyed is not None and self._keyed.setdefault(keyed, exchange) is exchange
+        # In the handshake era a lost connection does not cancel (2025-11-25, transports).
+        watched = exchange.modern and exchange.method not in _SHORT
+        watch = asyncio.create_task(until_gone(receive, exchange.gone)) if watched else None
         try:
-            await self._answer_watching(exchange, receive, send)
+            await self._conclude(exchange, await self._handled(exchange), send)
         finally:
             exchange.end()
+            if watch is not None:
+                watch.cancel()
             if exchange.session_key:
                 self._in_flight.pop(key, None)
             if keyed is not None and first:
                 self._keyed.pop(keyed, None)
-
-    async def _answer_watching(self, exchange: Exchange, receive: Receive, send: Send) -> None:
-        if exchange.method in _SHORT:
-            await self._conclude(exchange, await self._handled(exchange), send)
-            return
-        async with anyio.create_task_group() as tasks:
-            exchange.reply.attach(tasks)
-            if exchange.modern:  # in the handshake era a lost connection does not cancel (2025-11-25, transports)
-                tasks.start_soon(until_gone, receive, exchange.gone)
-            await self._conclude(exchange, await self._handled(exchange), send)
-            tasks.cancel_scope.cancel()
 
     async def _handled(self, exchange: Exchange) -> Answer | Unauthorized | None:
         try:

@@ -133,7 +133,8 @@ class Exchange:
             self.on_cancel()
 
     def end(self) -> None:
-        """It is answered, or never will be: nobody waits for its client any more."""
+        """It is answered, or never will be: nobody waits for its client any more, and nothing more is carried to it."""
+        self.reply.end()
         for question in self._questions:
             question.settle(messages.error(messages.INTERNAL_ERROR, "the call ended before its client answered"))
 

@@ -6,6 +6,7 @@ never the result. Knows nothing of what is in them.
 
 from __future__ import annotations
 
+import asyncio
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +19,6 @@ from haltline.wire.strict_json import dumps
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from anyio.abc import TaskGroup
     from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 
     from haltline.wire.messages import Answer
@@ -33,32 +33,27 @@ _WRITTEN_AT_ONCE = 64
 
 
 class Reply:
-    """Answers exactly once. `tasks` runs the pump that carries notifications while the request is worked on."""
+    """Answers exactly once. Notifications are carried by a task of their own, until `end`."""
 
     def __init__(self, send: Send, identifier: int | str, *, json: bool, stream: bool) -> None:
         self._send = send
         self._id = identifier
         self._json = json
         self._stream = stream
-        self._tasks: TaskGroup | None = None
+        self._pump: asyncio.Task[None] | None = None
         self._notices: MemoryObjectSendStream[dict[str, Any]] | None = None
-        self._pumped = anyio.Event()
         self.answered = False
         self.muted: Callable[[], bool] = lambda: False
         """Whether its call was stopped: then not even a notification that waits is written any more."""
         self.headers: list[tuple[bytes, bytes]] = []
 
-    def attach(self, tasks: TaskGroup) -> None:
-        """From now on notifications can be carried."""
-        self._tasks = tasks
-
     def notify(self, message: dict[str, Any]) -> bool:
         """Send a message before the answer. False: the client takes no event stream, or does not read."""
-        if not self._stream or self._tasks is None or self.answered or self._pumped.is_set():
+        if not self._stream or self.answered or (self._pump is not None and self._pump.done()):
             return False
         if self._notices is None:
             self._notices, waiting = anyio.create_memory_object_stream[dict[str, Any]](_NOTICES_MAX)
-            self._tasks.start_soon(self._pump, waiting)
+            self._pump = asyncio.create_task(self._carry(waiting))
         try:
             self._notices.send_nowait(message)
         except (anyio.WouldBlock, anyio.BrokenResourceError, anyio.ClosedResourceError):
@@ -67,9 +62,14 @@ class Reply:
 
     async def drain(self) -> None:
         """Wait until the notifications so far are written, so that the answer can follow at once."""
-        if self._notices is not None and not self._pumped.is_set():
+        if self._notices is not None and self._pump is not None and not self._pump.done():
             self._notices.close()
-            await self._pumped.wait()
+            await asyncio.wait((self._pump,))
+
+    def end(self) -> None:
+        """The request is over: nothing more is carried."""
+        if self._pump is not None:
+            self._pump.cancel()
 
     def stand(self) -> Standing | None:
         """A stream of its own as the answer, for whoever called to write. None: the client takes none, or it is answered."""
@@ -97,16 +97,13 @@ class Reply:
         headers = [(b"content-type", STREAM), (b"cache-control", b"no-cache"), *self.headers]
         await self._send({"type": "http.response.start", "status": status, "headers": headers})
 
-    async def _pump(self, waiting: MemoryObjectReceiveStream[dict[str, Any]]) -> None:
-        try:
-            with waiting:
-                await self._start()
-                async for message in waiting:
-                    events = _event(dumps(message)) + _events_there(waiting)
-                    if not self.muted():
-                        await self._send({"type": "http.response.body", "body": events, "more_body": True})
-        finally:
-            self._pumped.set()
+    async def _carry(self, waiting: MemoryObjectReceiveStream[dict[str, Any]]) -> None:
+        with waiting:
+            await self._start()
+            async for message in waiting:
+                events = _event(dumps(message)) + _events_there(waiting)
+                if not self.muted():
+                    await self._send({"type": "http.response.body", "body": events, "more_body": True})
 
 
 def _event(data: bytes) -> bytes:
