@@ -27,7 +27,7 @@ from haltline.upstreams.http_handshake import HandshakeRefused, Handshakes
 from haltline.upstreams.http_line import HttpLine
 from haltline.upstreams.http_reply import Reply
 from haltline.upstreams.http_watch import watch_list
-from haltline.upstreams.isolation import OWN, Key, key_of
+from haltline.upstreams.isolation import OWN
 from haltline.upstreams.listing import all_tools
 from haltline.upstreams.messages import CLIENT_INFO, LIST_CHANGED, answer_to, progress_token, reply_to
 from haltline.upstreams.model import (
@@ -49,6 +49,7 @@ log = structlog.get_logger(__name__)
 
 _HEADER_MISMATCH = -32020
 _OWN_META = {"io.modelcontextprotocol/clientInfo": CLIENT_INFO}
+_OWN_LINE: Line = (*OWN, "")
 _NOT_OF_A_CALL = frozenset({LIST_CHANGED, "notifications/cancelled"})
 
 
@@ -100,11 +101,11 @@ class HttpUpstream:
         loop = asyncio.get_running_loop()
         deadline = loop.time() + self._spec.timeout_s
         try:
-            speaker = await self._speaker(OWN, deadline)
+            speaker = await self._speaker(_OWN_LINE, deadline)
             tools = await all_tools(self._spec.name, partial(self._ask_own, speaker, deadline))
         except UpstreamError:
             self._era_known = self._modern_only = False  # it may come back as another version
-            self._handshakes.drop(OWN)
+            self._handshakes.drop_own()
             raise
         if self._modern is not None:
             self._modern = Modern(param_header_map(tools))
@@ -113,15 +114,19 @@ class HttpUpstream:
 
     async def call(self, call: UpstreamCall) -> dict[str, Any]:
         deadline = asyncio.get_running_loop().time() + call.deadline_s
-        key, agent = key_of(self._spec.isolation, call.caller), call.caller.agent_id
-        async with self._places.held(agent, deadline):
-            with self._handshakes.used(key, call.peer, agent):
-                speaker = await self._speaker(key, deadline, call.peer)
-                if isinstance(speaker, Handshake) and call.peer.log_level not in {None, *speaker.log_level}:
-                    await self._set_level(speaker, str(call.peer.log_level), deadline)
-                answer = await self._carry(speaker, call, deadline)
-                if answer is None:
-                    answer = await self._send_again(call, deadline)
+        agent, line = call.caller.agent_id, self.line_of(call.caller, call.peer)
+        await self._places.take(agent, deadline)
+        self._handshakes.use(line, agent)
+        try:
+            speaker = await self._speaker(line, deadline, call.peer)
+            if isinstance(speaker, Handshake) and call.peer.log_level not in {None, *speaker.log_level}:
+                await self._set_level(speaker, str(call.peer.log_level), deadline)
+            answer = await self._carry(speaker, line, call, deadline)
+            if answer is None:
+                answer = await self._send_again(line, call, deadline)
+        finally:
+            self._handshakes.leave(line)
+            self._places.give_back(agent)
         if isinstance(speaker, Modern) and answer.get("error", {}).get("code") == _HEADER_MISMATCH:
             self._changed()  # a schema with other headers than those that were listed
         return answer
@@ -147,15 +152,14 @@ class HttpUpstream:
         await self._handshakes.aclose()
         self._line.close()
 
-    async def _carry(self, speaker: Speaker, call: UpstreamCall, deadline: float) -> dict[str, Any] | None:
+    async def _carry(self, speaker: Speaker, line: Line, call: UpstreamCall, deadline: float) -> dict[str, Any] | None:
         """One attempt. What subscribes to a resource, or no longer does, concerns those who listen too."""
-        send = partial(self._send, speaker, call, deadline)
-        line = self.line_of(call.caller, call.peer)
         if call.method in SUBSCRIBING:
+            send = partial(self._send, speaker, call, deadline)
             return await self._ears.carry(line, speaker, call, deadline, send)
         if isinstance(speaker, Handshake):
             self._ears.overhear(line, call.peer, speaker)
-        return await send()
+        return await self._send(speaker, call, deadline)
 
     async def _send(self, speaker: Speaker, call: UpstreamCall, deadline: float) -> dict[str, Any] | None:
         """One attempt. None: the upstream does not know the session, so it did not run."""
@@ -187,11 +191,10 @@ class HttpUpstream:
                 self._changed()  # it may have become another version; listing finds out
             raise
 
-    async def _send_again(self, call: UpstreamCall, deadline: float) -> dict[str, Any]:
-        key = key_of(self._spec.isolation, call.caller)
+    async def _send_again(self, line: Line, call: UpstreamCall, deadline: float) -> dict[str, Any]:
         gone = OutcomeUnknown("upstream.lost", f"{self._spec.name} forgot the session in which it was called")
         try:
-            answer = await self._carry(await self._speaker(key, deadline, call.peer), call, deadline)
+            answer = await self._carry(await self._speaker(line, deadline, call.peer), line, call, deadline)
         except NotSent as error:
             raise gone from error  # of the first attempt bytes left
         if answer is None:
@@ -224,18 +227,18 @@ class HttpUpstream:
         if isinstance(speaker, Handshake):
             self._later(self._line.tell(speaker.headers, speaker.cancelled(identifier)))
 
-    async def _speaker(self, key: Key, deadline: float, peer: Peer = NOBODY) -> Speaker:
+    async def _speaker(self, line: Line, deadline: float, peer: Peer = NOBODY) -> Speaker:
         """Whoever can write the request, the era known and the session open. Raises NotSent: nothing of the call left."""
         if self._era_known and self._modern is not None and not self._matches_handshake(peer):
             return self._modern
         if self._era_known:
-            found = self._handshakes.open_one(key, peer)
+            found = self._handshakes.open_one(line)
             if found is not None:
                 return found
         try:
             async with asyncio.timeout_at(deadline):
                 await self._find_era()
-                return await self._in_its_era(key, peer)
+                return await self._in_its_era(line, peer)
         except TimeoutError as error:
             raise faults.too_late_to_send(self._spec.name) from error
         except OutcomeUnknown as error:
@@ -247,12 +250,12 @@ class HttpUpstream:
         """Eras are matched where the upstream speaks both: nothing is lost in translation then."""
         return peer.handshake and not self._modern_only
 
-    async def _in_its_era(self, key: Key, peer: Peer) -> Speaker:
+    async def _in_its_era(self, line: Line, peer: Peer) -> Speaker:
         if self._modern is None:
-            return await self._handshakes.get(key, peer)
+            return await self._handshakes.get(line, peer)
         if self._matches_handshake(peer):
             try:
-                return await self._handshakes.get(key, peer)
+                return await self._handshakes.get(line, peer)
             except (HandshakeRefused, OutcomeUnknown):
                 self._modern_only = True
         return self._modern
@@ -286,7 +289,7 @@ class HttpUpstream:
 
     async def _watch_lists(self, speaker: Speaker) -> None:
         def told(message: dict[str, Any]) -> None:
-            self._ears.told((*OWN, ""), message)
+            self._ears.told(_OWN_LINE, message)
 
         await watch_list(self._line, speaker, next(self._ids), self._tell_changed, told)
 

@@ -206,7 +206,7 @@ class Ears:
 
     async def _come_back(self, ear: _Ear) -> None:
         with suppress(UpstreamError):
-            session = await self._handshakes.get(ear.line[:2], ear.peer)
+            session = await self._handshakes.get(ear.line, ear.peer)
             if session is not ear.session:
                 ear.session = session
                 await self._subscribe_again(ear, set(ear.uris))

@@ -5,13 +5,12 @@ from __future__ import annotations
 import asyncio
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
 from typing import Any
 
 from haltline.upstreams import faults
 from haltline.upstreams.http_eras import Handshake
 from haltline.upstreams.http_line import HttpLine
-from haltline.upstreams.isolation import OWN, Held, Key, Whole, for_caller_alone, introduction, leaving
+from haltline.upstreams.isolation import OWN, Held, Whole, for_caller_alone, leaving
 from haltline.upstreams.messages import HANDSHAKE_VERSIONS, initialize_params, notification, request
 from haltline.upstreams.model import NOBODY, Caller, NotSent, Peer, UpstreamSpec
 
@@ -40,36 +39,32 @@ class Handshakes:
         self.capabilities: Mapping[str, Any] = {}
         """As the upstream answered the newest handshake."""
 
-    def open_one(self, key: Key, peer: Peer = NOBODY) -> Handshake | None:
-        found = self._open.get((*key, introduction(peer)))
+    def open_one(self, key: Whole) -> Handshake | None:
+        found = self._open.get(key)
         if found is not None:
-            self._open.move_to_end((*key, introduction(peer)))
+            self._open.move_to_end(key)
         return found
 
-    @contextmanager
-    def used(self, key: Key, peer: Peer, opener: str) -> Iterator[None]:
-        """Meanwhile this session is not ended for another one. `opener`: the agent, whoever may share what it opens."""
-        whole = (*key, introduction(peer))
-        self._users[whole] += 1
-        self._openers.setdefault(whole, opener)
-        try:
-            yield
-        finally:
-            self._users[whole] -= 1
-            if not self._users[whole]:
-                del self._users[whole]
-                if whole not in self._open and whole not in self._opening:
-                    self._openers.pop(whole, None)
+    def use(self, key: Whole, opener: str) -> None:
+        """Until `leave`, this session is not ended for another one. `opener`: the agent, whoever may share what it opens."""
+        self._users[key] += 1
+        self._openers.setdefault(key, opener)
 
-    async def get(self, key: Key, peer: Peer = NOBODY) -> Handshake:
-        """Raises UpstreamError. All who come while it is being opened wait for the same one; none of them can end it."""
-        found = self.open_one(key, peer)
+    def leave(self, key: Whole) -> None:
+        self._users[key] -= 1
+        if not self._users[key]:
+            del self._users[key]
+            if key not in self._open and key not in self._opening:
+                self._openers.pop(key, None)
+
+    async def get(self, key: Whole, peer: Peer = NOBODY) -> Handshake:
+        """`peer`: who introduces itself. Raises UpstreamError. All who come while it is being opened wait for the same one; none of them can end it."""
+        found = self.open_one(key)
         if found is not None:
             return found
-        whole = (*key, introduction(peer))
-        task = self._opening.get(whole)
+        task = self._opening.get(key)
         if task is None:
-            task = self._opening[whole] = asyncio.create_task(self._open_new(whole, peer))
+            task = self._opening[key] = asyncio.create_task(self._open_new(key, peer))
             task.add_done_callback(_seen)
         try:
             return await asyncio.shield(task)
@@ -113,9 +108,9 @@ class Handshakes:
                 del self._open[key]
                 return
 
-    def drop(self, key: Key) -> None:
-        """Sessions of the broker's own under this key."""
-        self._open.pop((*key, introduction(NOBODY)), None)
+    def drop_own(self) -> None:
+        """The session with which the broker lists tools."""
+        self._open.pop((*OWN, ""), None)
 
     async def forget(self, caller: Caller, *, session_only: bool) -> None:
         """Out of use at once; the upstream is told within END_S."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import ssl
 from collections.abc import Callable, Mapping
+from functools import lru_cache
 from typing import Any
 
 import structlog
@@ -26,6 +27,7 @@ log = structlog.get_logger(__name__)
 RETRY_S = 1.0
 """Before a paused stream is taken up again, where the upstream does not say how long; never shorter than the next."""
 RETRY_LEAST_S = 0.05
+_OF_A_POST = {"Accept": "application/json, text/event-stream", "Content-Type": "application/json"}
 TELL_S = 5.0
 """How long a message that expects no answer may take."""
 _OURS = frozenset(
@@ -55,10 +57,9 @@ class HttpLine:
         self._pool = Pool(address, tls)
         self._target = address.target.encode("ascii")
         configured = {name: value for name, value in spec.headers.items() if name.lower() not in _OURS}
-        self._fixed = _lines(
-            {"Host": address.host_header, "User-Agent": "haltline", "Accept-Encoding": "identity"} | configured,
-            spec.name,
-        )
+        ours = {"Host": address.host_header, "User-Agent": "haltline", "Accept-Encoding": "identity"}
+        self._fixed = self._said(ours | configured)
+        self._post = self._first(b"POST") + self._said(_OF_A_POST)
 
     def close(self) -> None:
         self._pool.close()
@@ -78,14 +79,9 @@ class HttpLine:
         transports): its upstream closed it so as not to hold a connection meanwhile, or the line broke.
         """
         reply.resumable = "Mcp-Session-Id" in headers
-        head = {
-            "Accept": "application/json, text/event-stream",
-            "Content-Type": "application/json",
-            "Content-Length": str(len(body)),
-            **headers,
-        }
+        data = b"".join((self._post, self._said(headers), b"Content-Length: %d\r\n\r\n" % len(body), body))
         try:
-            return await self._exchange(self._request("POST", head, body), reply, before_send, overdue)
+            return await self._exchange(data, reply, before_send, overdue)
         except Paused as paused:
             return await self._taken_up(headers, reply, paused, overdue)
 
@@ -102,7 +98,7 @@ class HttpLine:
             head = {"Accept": "text/event-stream", **headers, "Last-Event-ID": paused.last_id}
             reply = reply.again()
             try:
-                return await self._exchange(self._request("GET", head), reply, lambda: None, overdue)
+                return await self._exchange(self._request(b"GET", head), reply, lambda: None, overdue)
             except Paused as again:
                 paused = again
             except NotSent as error:
@@ -127,13 +123,13 @@ class HttpLine:
 
     async def get(self, headers: Mapping[str, str], reply: Reply, deadline: float) -> dict[str, Any]:
         """A stream of what the upstream tells by itself, until it ends."""
-        data = self._request("GET", {"Accept": "text/event-stream", **headers})
+        data = self._request(b"GET", {"Accept": "text/event-stream", **headers})
         return await self._exchange(data, reply, lambda: None, self._overdue(deadline))
 
     async def delete(self, headers: Mapping[str, str], timeout_s: float) -> None:
         """End a session. Never fails."""
         try:
-            data = self._request("DELETE", headers)
+            data = self._request(b"DELETE", headers)
             await self._exchange(data, self.reply(None), lambda: None, self._overdue(None, timeout_s))
         except UpstreamError as error:
             log.debug("session_not_ended", upstream=self._spec.name, code=error.code)
@@ -156,18 +152,24 @@ class HttpLine:
         except NoConnection as error:
             raise faults.unreachable(self._spec.name, str(error)) from error
 
-    def _request(self, method: str, headers: Mapping[str, str], body: bytes = b"") -> bytes:
-        line = method.encode("ascii") + b" " + self._target + b" HTTP/1.1\r\n"
-        return b"".join((line, self._fixed, _lines(headers, self._spec.name), b"\r\n", body))
+    def _request(self, method: bytes, headers: Mapping[str, str]) -> bytes:
+        return b"".join((self._first(method), self._said(headers), b"\r\n"))
+
+    def _first(self, method: bytes) -> bytes:
+        return method + b" " + self._target + b" HTTP/1.1\r\n" + self._fixed
+
+    def _said(self, headers: Mapping[str, str]) -> bytes:
+        return _lines(tuple(headers.items()), self._spec.name)
 
 
 def _pass_over(message: dict[str, Any]) -> None:
     del message
 
 
-def _lines(headers: Mapping[str, str], upstream: str) -> bytes:
-    """Raises ConfigError: the only header values from outside are the configured ones."""
-    text = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
+@lru_cache(maxsize=256)
+def _lines(headers: tuple[tuple[str, str], ...], upstream: str) -> bytes:
+    """Written once for all calls of a session or a tool. Raises ConfigError: the only values from outside are configured."""
+    text = "".join([f"{name}: {value}\r\n" for name, value in headers])
     if text.count("\n") != len(headers) or text.count("\r") != len(headers) or "\0" in text:
         raise ConfigError(f"upstream {upstream}: a header holds a line break; take it out")
     return text.encode("utf-8")

@@ -81,7 +81,7 @@ class Connection(asyncio.Protocol):
         self._complete = False
         self._framed = False
         self._keep = False
-        self._fd = -1
+        self._poll: select.poll | None = None
         self.idle_since = 0.0
 
     def send(self, data: bytes, receiver: Receiver, before_send: Callable[[], None]) -> None:
@@ -98,13 +98,14 @@ class Connection(asyncio.Protocol):
     @property
     def reusable(self) -> bool:
         """Open, between exchanges, and silent: an idle connection with something to read was closed or is confused."""
+        return self.free and self._poll is not None and not self._poll.poll(0)
+
+    @property
+    def free(self) -> bool:
+        """Open and between exchanges."""
         if self._transport is None or self._receiver is not None or self._transport.is_closing():
             return False
-        if self._transport.get_write_buffer_size() or self._fd < 0:
-            return False
-        poll = select.poll()
-        poll.register(self._fd, select.POLLIN)
-        return not poll.poll(0)
+        return not self._transport.get_write_buffer_size()
 
     def drain(self, done: Callable[[], None]) -> bool:
         """The receiver has heard what it wanted: read on to the end of the answer, then call `done`. False: do close."""
@@ -129,7 +130,9 @@ class Connection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)  # uvloop's is none by class
         socket = transport.get_extra_info("socket")
-        self._fd = -1 if socket is None else socket.fileno()
+        if socket is not None:
+            self._poll = select.poll()
+            self._poll.register(socket.fileno(), select.POLLIN)
 
     def data_received(self, data: bytes) -> None:
         if self._receiver is None:
@@ -153,7 +156,7 @@ class Connection(asyncio.Protocol):
         return False
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._fd = -1
+        self._poll = None
         self._gone = Lost("the connection was closed" if exc is None else str(exc))
         if not self._chunks:
             self._fail(self._gone)
@@ -333,7 +336,7 @@ class Pool:
         if answered and connection.drain(lambda: self.release(connection)):
             return
         self._busy.discard(connection)
-        if len(self._idle) >= MAX_IDLE or not connection.reusable:
+        if len(self._idle) >= MAX_IDLE or not connection.free:
             connection.close()
             return
         loop = asyncio.get_running_loop()

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
+from functools import lru_cache
 from typing import Any
-
-import anyio
 
 __all__ = ["BODY_TIMEOUT_S", "BadRequest", "Receive", "Scope", "Send", "accepts", "fold", "read_body", "send_reply"]
 
@@ -36,6 +36,7 @@ def fold(headers: Headers) -> dict[str, str]:
     return folded
 
 
+@lru_cache(maxsize=64)
 def accepts(header: str) -> tuple[bool, bool]:
     """Whether an Accept header takes (JSON, an event stream). RFC 9110: an absent header takes anything."""
     kinds = {part.split(";")[0].strip().lower() for part in header.split(",")} if header else {"*/*"}
@@ -49,21 +50,27 @@ async def read_body(receive: Receive, *, max_bytes: int, declared: str | None) -
     """The whole body. Raises BadRequest when it is too large, too slow or broken off."""
     if declared is not None and declared.isdigit() and int(declared) > max_bytes:
         raise BadRequest(413, f"the body is larger than {max_bytes} bytes")
+    try:
+        async with asyncio.timeout(BODY_TIMEOUT_S):
+            return await _whole(receive, max_bytes)
+    except TimeoutError as error:
+        raise BadRequest(408, f"the body did not arrive within {BODY_TIMEOUT_S:g} s") from error
+
+
+async def _whole(receive: Receive, max_bytes: int) -> bytes:
     chunks: list[bytes] = []
     total = 0
-    with anyio.move_on_after(BODY_TIMEOUT_S):
-        while True:
-            message = await receive()
-            if message["type"] == "http.disconnect":
-                raise BadRequest(400, "the body broke off")
-            chunk = message.get("body", b"")
-            total += len(chunk)
-            if total > max_bytes:
-                raise BadRequest(413, f"the body is larger than {max_bytes} bytes")
-            chunks.append(chunk)
-            if not message.get("more_body"):
-                return b"".join(chunks)
-    raise BadRequest(408, f"the body did not arrive within {BODY_TIMEOUT_S:g} s")
+    while True:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise BadRequest(400, "the body broke off")
+        chunk = message.get("body", b"")
+        total += len(chunk)
+        if total > max_bytes:
+            raise BadRequest(413, f"the body is larger than {max_bytes} bytes")
+        chunks.append(chunk)
+        if not message.get("more_body"):
+            return b"".join(chunks)
 
 
 async def send_reply(
