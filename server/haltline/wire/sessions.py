@@ -85,4 +85,4 @@ def _carried(told: Mapping[str, Any]) -> bytes:
 def owner_of(token: str | None) -> str:
     """The id of the credential that a session belongs to; empty where none was presented. It proves nothing about who sends."""
     parts = (token or "").split("_", 3)
-    return parts[2] if len(parts) == 4 and parts[0] == "hl" else ""  # noqa: PLR2004 - hl, class, id, secret
+    return parts[2] if len(parts) == 4 and parts[0] == "hl" else ""
