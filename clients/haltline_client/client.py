@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from haltline_client import results as r
     from haltline_client.drill_results import Drilled
     from haltline_client.ledger_results import LedgerChecked
+    from haltline_client.resume_results import Resumed
     from haltline_client.status_results import Status
     from haltline_client.wire import Wire
 
@@ -61,11 +62,22 @@ class ControlClient:
         """Stop a session, an agent or `"everything"` until a person resumes it. Safe to repeat."""
         return cast("r.Halted", self.call("halt", target=target, reason=reason))
 
-    def resume(self, target: str, *, reason: str, allow: str | None = None, preview: bool = False) -> r.Resumed:
-        """Lift exactly one halt. `allow` ("0.50") is added to the cap that caused it. A person's credential only."""
-        return cast(
-            "r.Resumed", self.call("resume", target=target, reason=reason, allow=allow, preview=preview or None)
-        )
+    def resume(
+        self,
+        target: str,
+        *,
+        reason: str,
+        allow: str | None = None,
+        allow_for: str | None = None,
+        preview: bool = False,
+    ) -> Resumed:
+        """Lift exactly one halt. A person's credential only.
+
+        `allow` is added to the cap that caused it ("0.50"), or to one that is named ("day=2.00"), until the cap's window
+        ends or for `allow_for` ("2h"). With `preview` nothing is lifted.
+        """
+        given = {"allow": allow, "allow_for": allow_for, "preview": preview or None}
+        return cast("Resumed", self.call("resume", target=target, reason=reason, **given))
 
     def status(self) -> Status:
         """Readiness, halts, agents, calls in doubt, alerts, upstreams and store, as of now."""

@@ -40,7 +40,6 @@ __all__ = [
     "Reissued",
     "ReloadedPolicy",
     "Resolved",
-    "Resumed",
     "Revoked",
     "RevokedOperator",
     "RuleSaid",
@@ -127,18 +126,6 @@ class Halt(HaltCause):
 
     target: str
     scope: str
-
-
-class Resumed(TypedDict):
-    """A lifted halt: what it was, and what was added to the cap that had caused it (a count for the cap on calls)."""
-
-    target: str
-    scope: str
-    was: HaltCause
-    allowance: NotRequired[Quantity]
-    ahead: NotRequired[str]
-    preview: NotRequired[bool]
-    at: str
 
 
 class AddedAgent(TypedDict):

@@ -53,7 +53,7 @@ COMMANDS: Mapping[str, Mapping[str, Lazy | Branch]] = {
     "Stop and resume": {
         "revoke": Lazy(f"{_CLIENT}.stops:revoke", "End a session, or an agent with all its sessions, for good."),
         "halt": Lazy(f"{_CLIENT}.stops:halt", "Stop a session, an agent or everything until resumed."),
-        "resume": Lazy(f"{_CLIENT}.stops:resume", "Lift one halt, after showing its cause."),
+        "resume": Lazy(f"{_CLIENT}.resume:resume", "Lift one halt, after showing its cause."),
         "drill": Lazy(f"{_CLIENT}.drill:drill", "Prove that stopping works, with a timeline."),
     },
     "Watch": {

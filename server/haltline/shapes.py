@@ -8,7 +8,7 @@ from __future__ import annotations
 import types
 from typing import Any, Literal, NotRequired, Union, get_args, get_origin, get_type_hints, is_typeddict
 
-from haltline_client import alert_results, cap_results, results, status_results
+from haltline_client import alert_results, cap_results, results, resume_results, status_results
 
 __all__ = ["ERROR", "answer_schema", "schema_of"]
 
@@ -19,7 +19,7 @@ ERROR = {
 }
 """`{"code", "message"}`, under the key `error` of an answer that failed."""
 
-_NAMES = {**vars(alert_results), **vars(cap_results), **vars(status_results), **vars(results)}
+_NAMES = {**vars(alert_results), **vars(cap_results), **vars(resume_results), **vars(status_results), **vars(results)}
 """The modules name each other's types for type checkers only, so they are put together here."""
 _PLAIN: dict[Any, dict[str, Any]] = {
     str: {"type": "string"},

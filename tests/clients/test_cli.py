@@ -152,6 +152,17 @@ def test_a_look_ahead_at_a_resume_needs_no_reason_and_a_resume_does(haltline, co
     assert "--reason" in refused.err
 
 
+def test_how_long_an_allowance_holds_needs_an_allowance(haltline, control):
+    refused = haltline("resume", "research-bot", "--for", "2h", "--reason", "r")
+    assert refused.code == 64
+    assert "--allow" in refused.err
+    ran = haltline("resume", "research-bot", "--allow", "day=2.00", "--for", "2h", "--reason", "r")
+    assert ran.code == 0
+    _, arguments = control.calls[-1]
+    assert (arguments["allow"], arguments["allow_for"]) == ("day=2.00", "2h")
+    assert "0.50 USD added to the day cap until" in ran.out
+
+
 def test_no_help_shows_its_own_marks(bare):
     for line in (["policy", "test"], ["ledger", "check"]):
         ran = bare(*line, "--help")
@@ -188,16 +199,20 @@ def test_a_person_at_a_terminal_is_asked_for_the_cause_s_confirmation_and_an_own
     arguments = ("resume", "research-bot", "--reason", "r", "--url", control.url, "--data", str(local_data))
     code, shown = _terminal(*arguments, typed=f"y\n|{PERSON}\n".encode())
     assert code == 0, shown
-    assert shown.index("budget.day_exceeded") < shown.index("Resume?") < shown.index("Resumed research-bot")
+    shown = " ".join(shown.split())
+    order = ["budget.day_exceeded", "2 ended well", "day spend 5.02 of 5.00", "Resume?", "Resumed research-bot"]
+    assert [shown.index(one) for one in order] == sorted(shown.index(one) for one in order)
+    assert shown.count("day spend 5.02") == 1, "said once"
     assert PERSON not in shown
-    assert control.tokens == [LOCAL, LOCAL, PERSON]
+    assert control.tokens == [LOCAL, LOCAL, LOCAL, PERSON]
+    assert [arguments.get("preview") for tool, arguments in control.calls if tool == "resume"] == [True, None, None]
 
 
 def test_a_no_at_the_question_resumes_nothing(control, local_data):
     arguments = ("resume", "research-bot", "--reason", "r", "--url", control.url, "--data", str(local_data))
     code, _ = _terminal(*arguments, typed=b"n\n")
     assert code == 130
-    assert "resume" not in [tool for tool, _ in control.calls]
+    assert [arguments["preview"] for tool, arguments in control.calls if tool == "resume"] == [True]
 
 
 def test_a_credential_can_come_from_standard_input(control):
@@ -345,7 +360,15 @@ def test_a_terminal_gets_colour_unless_no_color_is_set(control, person_file):
 
 @pytest.mark.parametrize("columns", ["80", "120"])
 def test_no_line_is_wider_than_the_terminal(control, person_file, columns):
-    for line in ("status", "agents show b", "sessions list", "calls in-doubt", "tools list", "audit query"):
+    for line in (
+        "status",
+        "agents show b",
+        "sessions list",
+        "calls in-doubt",
+        "tools list",
+        "audit query",
+        "resume research-bot --preview",
+    ):
         arguments = (*line.split(), "--url", control.url, "--token-file", str(person_file))
         _, shown = _terminal(*arguments, COLUMNS=columns, NO_COLOR="1")
         assert max(map(len, shown.splitlines())) <= int(columns)

@@ -37,7 +37,7 @@ CASES = [
     ("sessions show ses_1", "show_session", {"session": "ses_1"}, "ses_7Kq2xYz|(6 h|payments__*|agent.halted"),
     ("revoke bot" + R, "revoke", {"target": "bot", "reason": "as said"}, "Revoked research-bot in|ms.|2 ended: ses_7Kq2xYz, ses_8Lm3|3 cancelled|agents reissue bot"),
     ("halt bot" + R, "halt", {"target": "bot", "reason": "as said"}, "Halted research-bot in|1 cancelled|haltline resume bot"),
-    ("resume research-bot --allow 0.50" + R, "resume", {"target": "research-bot", "reason": "as said", "allow": "0.50"}, "by cap day|[budget.day_exceeded]|Resumed research-bot|0.50 USD added"),
+    ("resume research-bot --allow 0.50" + R, "resume", {"target": "research-bot", "reason": "as said", "allow": "0.50"}, "by cap day|[budget.day_exceeded]|Resumed research-bot|2 ended well, 1 in doubt, 0.10 USD charged; 41 refused|day spend 5.02 of 5.00 USD|0.50 USD added"),
     ("audit tail -n 1", "query_audit", {"limit": 1, "newest": True}, "agent.halted|budget.day_exceeded"),
     (
         "audit query --agent a --session s --kind k --call c --tool t --since 2h --until 1h --after-seq 5 --before-seq 9 --limit 7 --newest",

@@ -117,6 +117,20 @@ IN_DOUBT = {
 }  # fmt: skip
 
 
+def _resumed(arguments: dict[str, Any]) -> dict[str, Any]:
+    added = (
+        {}
+        if arguments.get("allow") is None
+        else {"allowance": money("0.50"), "allowance_cap": "day", "allowance_until": ago(hours=-2)}
+    )
+    return {
+        "target": "research-bot", "scope": "agent", "was": HALT, "preview": bool(arguments.get("preview")), **added, "at": ago(),
+        "since_halt": {"succeeded": 2, "failed": 0, "in_doubt": 1, "refused": 41, "running": 0, "charged": money("0.10"),
+                       "more": False, "last": EVENTS},
+        "balances": BALANCES, "ahead": "the next call like the refused one (0.05 USD) would halt again: day spend 5.02 of 5.00 USD",
+    }  # fmt: skip
+
+
 def _tools() -> dict[str, Any]:
     def tool(name: str, price: str | None, matched: str | None) -> dict[str, Any]:
         upstream, _, own = name.partition("__")
@@ -149,7 +163,7 @@ def all_answers() -> dict[str, Any]:
         "revoke": {"target": "research-bot", "kind": "agent", "sessions": ["ses_7Kq2xYz", "ses_8Lm3"],
                    "calls_cancelled": 3, "already": False, "at": ago()},
         "halt": {"target": "research-bot", "scope": "agent", "calls_cancelled": 1, "already": False, "at": ago()},
-        "resume": {"target": "research-bot", "scope": "agent", "was": HALT, "allowance": money("0.50"), "at": ago()},
+        "resume": _resumed,
         "run_drill": {"drill": "drl_1", "ok": True, "agent": "haltline-drill", "session": "ses_d", "how": "revoke", "failed": None,
                       "systems": 1, "took_ms": 1300, "at": ago(),
                       "steps": [{"step": "loop stopped", "state": "ok", "text": "none dispatched", "took_ms": 2, "at_ms": 936}]},

@@ -1,26 +1,25 @@
-"""The kill switch: revoke, halt, resume. Prints what was stopped and how long it took.
+"""The kill switch: revoke and halt. Prints what was stopped and how long it took.
 
 These start fast and read leniently: a missing detail in an answer must not make a stop look like a failure.
 """
 
 from __future__ import annotations
 
-import functools
 from typing import TYPE_CHECKING
 
 import click
 
-from haltline_client.commands.desk import Desk, examples, note, operator_options, reason_option
+from haltline_client.commands.desk import Desk, examples, operator_options, reason_option
 from haltline_client.commands.page import Page, Styled
-from haltline_client.commands.words import age, amount, clean, when
+from haltline_client.commands.words import age, clean, when
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from datetime import datetime
 
-    from haltline_client.results import Halt, Halted, Resumed, Revoked
+    from haltline_client.results import Halt, Halted, Revoked
 
-__all__ = ["halt", "resume", "revoke"]
+__all__ = ["cause", "halt", "print_halt", "revoke", "since"]
 
 
 @click.command(
@@ -61,30 +60,6 @@ def halt(desk: Desk, target: str, reason: str) -> None:
     desk.show(result, lambda: _print_halted(desk, result, target))
 
 
-@click.command(
-    "resume",
-    epilog=examples(
-        'haltline resume research-bot --reason "checked, was a retry storm"',
-        'haltline resume ses_7Kq2 --allow 0.50 --reason "task needs a little more"',
-        "HALTLINE_OPERATOR_TOKEN=hl_o_... haltline resume everything --yes --reason fixed",
-    ),
-)
-@click.argument("target", metavar="SESSION|AGENT|everything")
-@click.option("--allow", metavar="AMOUNT", help="Add this to the cap that caused the halt, such as 0.50.")
-@click.option("--preview", is_flag=True, is_eager=True, help="Only say what will happen; lift nothing.")
-@click.option("-y", "--yes", is_flag=True, help="Do not ask for confirmation.")
-@functools.partial(reason_option, unless="preview", otherwise="a look ahead; nothing is lifted")
-@operator_options
-def resume(desk: Desk, target: str, allow: str | None, preview: bool, yes: bool, reason: str) -> None:
-    """Lift one halt, after showing its cause. Needs a person's own operator credential."""
-    if not desk.as_json:
-        _print_cause(desk, target)
-        if desk.at_terminal() and not (yes or preview):
-            click.confirm("Resume?", abort=True, err=True)
-    result = desk.ask(lambda control: control.resume(target, reason=reason, allow=allow, preview=preview))
-    desk.show(result, lambda: _print_resumed(desk, result, target))
-
-
 def _print_revoked(desk: Desk, result: Revoked, target: str) -> None:
     sessions = [clean(session) for session in result.get("sessions", [])]
     desk.page.line(_headline("Revoked", result, target, desk))
@@ -115,21 +90,6 @@ def _print_calls(desk: Desk, result: Revoked | Halted) -> None:
     desk.page.fact("calls", f"{cancelled} cancelled" if cancelled else "none were running")
 
 
-def _print_cause(desk: Desk, target: str) -> None:
-    halts = desk.ask(lambda control: control.status()).get("halts", [])
-    standing = [one for one in halts if one.get("target") == target or (target, one.get("scope")) == _EVERYTHING]
-    if not standing:
-        note(f"No halt of {clean(target)} stands.")
-    for one in standing:
-        print_halt(desk.page, one, desk.now)
-    others = [clean(one.get("target")) for one in halts if one not in standing]
-    if standing and others:
-        desk.page.fact("stays", "halted by its own halt: ", ", ".join(others))
-
-
-_EVERYTHING = ("everything", "everything")
-
-
 def print_halt(page: Page, one: Halt, now: datetime) -> None:
     """One standing halt: what, since when, by whom and why."""
     scope, target = clean(one.get("scope")), clean(one.get("target"))
@@ -147,17 +107,3 @@ def since(one: Mapping[str, object], now: datetime) -> str:
     """`since 21:16:02, 12 min ago, by cap day`."""
     stamp = one.get("since")
     return f"since {when(stamp, now)}, {age(stamp, now)} ago, by {clean(one.get('by'))}"
-
-
-def _print_resumed(desk: Desk, result: Resumed, target: str) -> None:
-    if result.get("preview"):
-        desk.page.line(Styled("Nothing was lifted: this is a preview.", "bold"))
-    else:
-        desk.page.line(Styled(f"Resumed {clean(result.get('target', target))} in {desk.took_ms} ms.", "bold"))
-    if result.get("ahead"):
-        desk.page.fact("ahead", clean(result["ahead"]))
-    if result.get("allowance"):
-        desk.page.fact("allowance", f"{amount(result['allowance'])} added to the cap")
-    elif clean(result.get("was", {}).get("code")).startswith(("budget.", "calls.")):
-        text = "Nothing was added to the cap: a call that exceeds it halts again, and a resume with --allow AMOUNT adds to it."
-        desk.page.wrapped(text, head="")

@@ -1,6 +1,6 @@
 """What an operator can do; every act audited.
 
-    stops      revoke · halt · resume                  the kill switch
+    stops      revoke · halt    the kill switch        resume     its undoing, by a person
     agents     add · list · show · reissue             sessions   open · list · show
     money      calls in doubt: list · settle · void    records    audit log
     ledger     check: memory, rows and events agree
@@ -28,6 +28,7 @@ from haltline.control.money import Money
 from haltline.control.operators import Operators
 from haltline.control.policies import Policies
 from haltline.control.records import Records
+from haltline.control.resume import Resumes
 from haltline.control.sessions import Sessions
 from haltline.control.status import StatusDesk
 from haltline.control.stops import Stops
@@ -60,7 +61,7 @@ class Control:
         acts = (
             stops.revoke,
             stops.halt,
-            stops.resume,
+            Resumes(self._desk).resume,
             StatusDesk(self._desk, health, version).status,
             DrillDesk(self._desk, run_drill).run_drill,
             agents.add_agent,

@@ -10,6 +10,7 @@ from typing import Any
 from haltline.control_tools.alerts import ALERT_TOOLS
 from haltline.control_tools.drill import DRILL_TOOLS
 from haltline.control_tools.ledger import LEDGER_TOOLS
+from haltline.control_tools.resume import RESUME
 from haltline.control_tools.tool import (
     AGENT,
     MOST,
@@ -75,22 +76,7 @@ _STOPS = (
         destroys=True,
         repeatable=True,
     ),
-    ControlTool(
-        "resume",
-        "Resume what is halted",
-        "Lift exactly one halt, after looking at its cause with status. A call needs neither its session, its agent nor "
-        f"everything to be halted, so several may have to be lifted. {PERSON}",
-        {
-            "target": text("A session's id (ses_…), an agent's handle, or \"everything\"."),
-            "reason": REASON,
-            "preview": flag("Lift nothing; say what will happen if nothing else changes."),
-            "allow": text(
-                'Added to the cap that caused the halt until its window ends, such as "0.50" (calls: "20").', 32
-            ),
-        },
-        r.Resumed,
-        required=("target", "reason"),
-    ),
+    RESUME,
     ControlTool(
         "status",
         "Status",

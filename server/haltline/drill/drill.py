@@ -21,6 +21,7 @@ from haltline.audit import Event, Kind
 from haltline.calls import records
 from haltline.control.agents import Agents
 from haltline.control.desk import Desk, Operator, Request
+from haltline.control.resume import Resumes
 from haltline.control.sessions import Sessions
 from haltline.control.stops import Stops
 from haltline.drill.clients import Clients, clients
@@ -253,7 +254,7 @@ class Drill:
         return f"{opened['session']}: {await self._answered(crew, opened['token'])}"
 
     async def _works_again(self, desk: Desk, crew: Clients, token: str) -> str:
-        await Stops(desk).resume(self._request("resume"), target=self.session, reason="drill: the halt was shown")
+        await Resumes(desk).resume(self._request("resume"), target=self.session, reason="drill: the halt was shown")
         return await self._answered(crew, token)
 
     @staticmethod
