@@ -251,9 +251,13 @@ class InDoubtList(TypedDict):
 
 
 class Resolved(TypedDict):
+    """`overage`: what it cost above its hold, for which the sessions and agents of `halted` stand still now."""
+
     call: str
     outcome: Literal["settle", "void"]
     amount: Money
+    overage: NotRequired[Money]
+    halted: NotRequired[list[str]]
 
 
 class Tool(TypedDict):

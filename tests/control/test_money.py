@@ -46,7 +46,7 @@ async def test_a_persons_word_ends_the_hold_and_moves_the_money(
     call = await doubt(at)
     more = {} if amount is None else {"amount": amount}
     result = await at.ask("resolve_in_doubt", call=call, outcome=outcome, reason="see the invoice", **more)
-    assert result == {"call": call, "outcome": outcome, "amount": result["amount"]}
+    assert (result["call"], result["outcome"], "halted" in result) == (call, outcome, charged > 50_000)
     assert result["amount"]["micros"] == charged
     [hold] = await at.parts.reader.rows("SELECT state, charged_micros FROM holds")
     assert tuple(hold) == (("voided", None) if outcome == "void" else ("settled", charged))
@@ -102,3 +102,25 @@ async def test_a_word_that_cannot_be_taken_leaves_the_call_in_doubt(at: Desk, mo
         await at.ask("resolve_in_doubt", **{"call": call, "reason": "why", **more})
     assert refused.value.code == code
     assert len((await at.ask("list_in_doubt"))["calls"]) == 1
+
+
+@pytest.mark.promise("P2", "R20")
+async def test_a_settlement_above_the_hold_halts_like_a_bill_of_the_upstream(at: Desk) -> None:
+    call = await doubt(at)
+    [session] = (await at.ask("list_sessions"))["sessions"]
+    result = await at.ask("resolve_in_doubt", call=call, outcome="settle", reason="the invoice", amount="6.00")
+    assert (result["overage"]["micros"], result["halted"]) == (5_950_000, [session["session"], "booking-7"])
+    [of_session], [of_agent] = await at.events("session.halted"), await at.events("agent.halted")
+    assert of_session["call"] == of_agent["call"] == call
+    assert [one["reasons"][0]["code"] for one in (of_session, of_agent)] == ["charge.overage"] * 2
+    assert of_session["reasons"][0]["facts"]["overage_micros"] == 5_950_000
+    day = of_agent["reasons"][0]["facts"]
+    assert (day["cap"], day["limit_micros"], day["settled_micros"], day["remaining_micros"]) == (
+        "hour", 2_000_000, 6_000_000, -4_000_000,
+    )  # fmt: skip
+    assert {(one["target"], one["code"]) for one in (await at.ask("status"))["halts"]} == {
+        (session["session"], "charge.overage"),
+        ("booking-7", "charge.overage"),
+    }
+    told = await at.parts.reader.rows("SELECT count(*) AS n FROM alerts")
+    assert told[0]["n"] == 2

@@ -94,4 +94,9 @@ def _print_resolved(desk: Desk, result: Resolved) -> None:
     if result["outcome"] == "void":
         desk.page.line(f"Voided {clean(result['call'])}: nothing is charged.")
     else:
-        desk.page.line(f"Settled {clean(result['call'])}: {amount(result['amount'])} charged.")
+        over = f", {amount(result['overage'])} over its hold" if result.get("overage") else ""
+        desk.page.line(f"Settled {clean(result['call'])}: {amount(result['amount'])} charged{over}.")
+    for target in result.get("halted", []):
+        desk.page.line(
+            f'Halted {clean(target)} for it; to let it go on: haltline resume {clean(target)} --reason "..."'
+        )

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 from haltline.alarm import alarm
 from haltline.audit import Event, Kind
-from haltline.calls.billing import billed, halt_for_overage
+from haltline.calls.billing import billed
 from haltline.errors import Conflict, NotFound
 from haltline.facts import as_recorded
+from haltline.overage import Overage
 from haltline.policy.model import Halt
 
 if TYPE_CHECKING:
@@ -227,7 +228,8 @@ def ended(tx: Tx, parts: Parts, running: Running, admitted: Admitted, outcome: O
     payloads = None if outcome.answer is None else {"result": outcome.answer}
     parts.audit.append(tx, _of_call(kind, running.id, admitted, body, payloads))
     if over > 0:
-        halt_for_overage(tx, parts, running.id, admitted, held + over)
+        tool, version = admitted.tool, admitted.policy_version
+        Overage(admitted.who, running.id, tool.name, tool.upstream, held, held + over, version).halt(tx, parts)
 
 
 def _of_call(

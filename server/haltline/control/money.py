@@ -1,7 +1,7 @@
 """Calls in doubt: sent, with an outcome that nobody knows, and a person's word on each (R10).
 
-What is settled or voided here ends its hold exactly once (P7). An amount over the hold is recorded as it is and shown as
-overage: the upstream billed more than the price said (P2).
+What is settled or voided here ends its hold exactly once (P7). An amount over the hold is what the upstream billed above its
+price: recorded as it is, shown as overage, and a halt as where the upstream says it itself (P2).
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from haltline.audit import Event, Kind
 from haltline.clock import iso
 from haltline.control.views import Shown
 from haltline.errors import Conflict, RequestError
+from haltline.overage import Overage
 from haltline.policy.money import parse_amount
 
 if TYPE_CHECKING:
@@ -66,7 +67,7 @@ class Money:
         why = self._desk.why(reason)
         asked = _amount(outcome, amount)
 
-        def unit(tx: Tx, operator: Operator) -> int:
+        def unit(tx: Tx, operator: Operator) -> tuple[int, int, tuple[str, ...]]:
             hold = self._parts.ledger.get(tx, call)
             if hold.state != "in_doubt":
                 raise Conflict(f"call {call} is {_WORDS[hold.state]}, not in doubt, so there is nothing to decide")
@@ -77,10 +78,22 @@ class Money:
             else:
                 self._parts.ledger.settle(tx, call, charged, said)
             self._record(tx, operator, request, hold, outcome, charged, why)
-            return charged
+            return charged, charged - hold.amount_micros, self._halt(tx, hold, charged)
 
-        charged = await self._desk.act(request, unit)
-        return {"call": call, "outcome": outcome, "amount": Shown(self._parts.policies.current).money(charged)}
+        charged, over, halted = await self._desk.act(request, unit)
+        shown = Shown(self._parts.policies.current)
+        resolved: r.Resolved = {"call": call, "outcome": outcome, "amount": shown.money(charged)}
+        return resolved if over <= 0 else {**resolved, "overage": shown.money(over), "halted": list(halted)}
+
+    def _halt(self, tx: Tx, hold: Hold, charged: int) -> tuple[str, ...]:
+        if charged <= hold.amount_micros:
+            return ()
+        identity, policy = self._parts.identity, self._parts.policies.current
+        agent = identity.agent_by_id(tx, hold.agent_id)
+        who = identity.principal(tx, agent, identity.session(tx, hold.session_id))
+        version = None if policy is None else policy.version
+        over = Overage(who, hold.id, hold.tool, hold.upstream, hold.amount_micros, charged, version)
+        return over.halt(tx, self._parts)
 
     def _record(
         self,
