@@ -254,7 +254,7 @@ class Broker:
     # dispatch
 
     async def _dispatch(self, running: Running, admitted: Admitted, request: CallRequest) -> Outcome:
-        lean = replace(admitted, params={})  # kept for as long as a late answer may come
+        params, admitted.params = admitted.params, {}  # what is left is kept for as long as a late answer may come
         running.tool, begun = admitted.tool.name, time.perf_counter()
         try:
             return await dispatch.send(
@@ -262,9 +262,9 @@ class Broker:
                 running,
                 who=admitted.who,
                 request=request,
-                params=admitted.params,
+                params=params,
                 deadline_s=admitted.allow.deadline_s,
-                on_late=lambda answer: self._parts.calls.late.add(running.id, lean, answer),
+                on_late=lambda answer: self._parts.calls.late.add(running.id, admitted, answer),
                 shelf=self._parts.calls.kept,
                 kept=admitted.kept,
             )

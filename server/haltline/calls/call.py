@@ -51,7 +51,7 @@ class NoSuchTool:
     tool: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Admitted:
     """A call that may go out: its hold and its event are committed."""
 
@@ -62,7 +62,7 @@ class Admitted:
     admitted_us: int
     doubt_charges_after_s: float
     params: Mapping[str, Any]
-    """What leaves: the request's own, but for the state of a round."""
+    """What leaves: the request's own, but for the state of a round. Empty once it is on its way."""
     keyed: Keyed | None = None
     """The idempotency key that it came with."""
     kept: bool = False

@@ -123,16 +123,11 @@ class Ears:
 
     def overhear(self, line: Line, peer: Peer, session: Handshake) -> None:
         """Listen to an agent's session for changes of lists, where the upstream offers to tell them."""
-        if not self._tells_lists or line == (*OWN, ""):  # the broker's own is listened to anyway
+        if not self._handshakes.tells_lists or line == (*OWN, ""):  # the broker's own is listened to anyway
             return
         ear = self._ears.get(line)
         if ear is None or ear.session is not session:
             self._start(line, peer, session)
-
-    @property
-    def _tells_lists(self) -> bool:
-        offered = self._handshakes.capabilities.values()
-        return any(isinstance(one, dict) and one.get("listChanged") is True for one in offered)
 
     async def _attend(self, line: Line, peer: Peer, session: Handshake) -> None:
         """Listen to this session. Returns once its stream is open, or when it seems not to open."""
@@ -145,7 +140,7 @@ class Ears:
 
     def _start(self, line: Line, peer: Peer, session: Handshake) -> _Ear:
         known = self._drop(line)
-        ear = self._ears[line] = _Ear(line, peer, session, self._tells_lists)
+        ear = self._ears[line] = _Ear(line, peer, session, self._handshakes.tells_lists)
         ear.task = asyncio.create_task(self._keep(ear, known))
         return ear
 

@@ -38,6 +38,8 @@ class Handshakes:
         """Told of a session that was ended for another one."""
         self.capabilities: Mapping[str, Any] = {}
         """As the upstream answered the newest handshake."""
+        self.tells_lists = False
+        """It offers to tell when one of its lists changes."""
 
     def open_one(self, key: Whole) -> Handshake | None:
         found = self._open.get(key)
@@ -140,6 +142,8 @@ class Handshakes:
             raise HandshakeRefused(refused.code, str(refused), refused.detail)
         offered = answer["result"].get("capabilities")
         self.capabilities = offered if isinstance(offered, dict) else {}
+        offers = self.capabilities.values()
+        self.tells_lists = any(isinstance(one, dict) and one.get("listChanged") is True for one in offers)
         session_id = reply.headers.get(b"mcp-session-id")
         session = Handshake(version, None if session_id is None else session_id.decode("latin-1"))
         await self._line.tell(session.headers, notification("notifications/initialized"))

@@ -202,9 +202,18 @@ class Connection(asyncio.Protocol):
             self._framing_bytes += len(data)
             if self._framing_bytes > MAX_FRAMING_BYTES:
                 raise Lost("endless framing")
+        if not known and self._complete and len(data) <= PIECE_BYTES:
+            self._hand_over()
+            return
         self._hand_on()
         if len(data) >= FULL_BYTES and not self._complete and not self._paused:
             self._rest(0)
+
+    def _hand_over(self) -> None:
+        """A short answer that came whole: there is no turn worth timing."""
+        while self._chunks and self._receiver is not None:
+            self._receiver.body(bytes(self._chunks.popleft()))
+        self._finish()
 
     def _hand_on(self) -> None:
         """Give the receiver what is there of the body, for so long as one turn may take; nothing is read meanwhile."""
