@@ -7,7 +7,7 @@ import time
 import pytest
 
 from haltline.policy.operators import compile_op
-from haltline.policy.paths import MISSING, find, parse_path
+from haltline.policy.paths import MISSING, find, parse_path, reader
 
 ARGUMENTS = {
     "amount": "5",
@@ -41,6 +41,7 @@ ARGUMENTS = {
 )
 def test_a_path_finds_each_value_or_that_there_is_none(path, values):
     assert list(find(ARGUMENTS, parse_path(path))) == values
+    assert list(reader(parse_path(path))(ARGUMENTS)) == values
 
 
 @pytest.mark.parametrize(
@@ -67,6 +68,8 @@ def test_what_is_no_path_is_refused(path):
         ("ge", "9007199254740993", [9007199254740993, "9007199254740993"], [9007199254740992]),
         ("le", "100", [2**60 - 2**60], [2**63, 2**5000, float("inf"), "9" * 41]),
         ("in", ["USD", 1], ["USD", 1.0], ["EUR", True, "1", MISSING]),
+        ("in", [[1], {"a": 1}, None, False], [[1.0], {"a": 1}, None, False], [[True], {"a": True}, 0, {}, MISSING]),
+        ("not_in", [[1], "a"], [[2], "b"], [[1.0], "a", 1, None, {"a": 1}, MISSING]),
         ("not_in", ["a", "b"], ["c"], ["a", 1, None, MISSING, ["a"]]),
         ("matches", "ch_[a-z]{1,4}", ["ch_ab"], ["xch_ab", "ch_ab\n", "ch_abcde", "CH_ab", 5, None, MISSING, "a" * 70_000]),
         ("matches", "a|b", ["a", "b"], ["ab", "xb", "ax"]),

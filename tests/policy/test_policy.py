@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from haltline.policy.caps import CapLimit
-from haltline.policy.model import Allow, CapKind, Caps, Facts, Rate
+from haltline.policy.model import Allow, CapKind, Caps, Deny, Facts, Rate
 from haltline.policy.policy import ToolDeclared, ToolDefaults
 from haltline.policy.prices import Fixed
 from support.policy_texts import NOON_US, call, policy_from, who
@@ -216,3 +216,32 @@ def test_principals_that_differ_in_one_thing_are_never_confused(tmp_path):
     ):
         assert isinstance(policy.decide(call(), who(), Facts(), NOON_US), Allow)
         assert not isinstance(policy.decide(call(), who(**changes), Facts(), NOON_US), Allow)
+
+
+MANY_TOOLS = """
+tiers: {t: {tools: ["pay__*", "files__read"], scopes: [desk, trial]}}
+scopes:
+  desk:
+    tools: ["pay__*", "files__*"]
+    arguments:
+      - {path: amount, op: le, value: 5, tools: [pay__charge]}
+      - {path: path, op: under, value: /srv, tools: ["files__*"]}
+      - {path: note, op: absent}
+  trial: {mode: audit, tools: ["pay__c*"], arguments: [{path: amount, op: present}]}
+tools: {"*": {price: "0"}}
+"""
+
+
+@pytest.mark.promise("P6")
+def test_what_is_kept_for_a_tool_is_never_answered_for_another(tmp_path):
+    """A decision asks only the rules that can refuse that tool; an explanation asks all, and must say the same."""
+    policy = policy_from(tmp_path, MANY_TOOLS)
+    asked = [
+        (tool, arguments)
+        for tool in ("pay__charge", "files__read", "pay__list", "files__write", "pay__charge", "mail__send")
+        for arguments in ({"amount": 1}, {"amount": 9, "path": "/srv/a"}, {"note": "x", "path": "/etc"}, {})
+    ]
+    decided = [policy.decide(call(*one), who(), Facts(), NOON_US) for one in asked]
+    assert decided == [policy.explain(call(*one), who(), Facts(), NOON_US).decision for one in asked]
+    assert {type(one) for one in decided} == {Allow, Deny}
+    assert any(isinstance(one, Allow) and one.would_deny for one in decided)

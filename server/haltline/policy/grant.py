@@ -31,9 +31,9 @@ Stages = tuple[tuple["Rule", ...], ...]
 _HALTS = (Halted("everything"), Halted("agent"), Halted("session"))
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Grant:
-    """What holds for one principal: the stages, the tool rules among them, the caps in force."""
+    """What holds for one principal: the stages, the tool rules among them, the caps in force. Each is its own key."""
 
     stages: Stages
     tools: tuple[Tools, ...]
@@ -46,6 +46,18 @@ class Grant:
         """What is asked of a request about an earlier call: who, which tools, when, how often; not what, nor what it costs."""
         stages = (tuple(rule for rule in stage if isinstance(rule, _OF_EVERY_REQUEST)) for stage in self.stages)
         return replace(self, stages=tuple(stage for stage in stages if stage))
+
+    def of(self, tool: str) -> Grant:
+        """What of this can refuse a call of one tool: without what its name alone answers. For decisions, not to explain."""
+        stages = (tuple(rule for rule in stage if not _silent(rule, tool)) for stage in self.stages)
+        return replace(self, stages=tuple(stage for stage in stages if stage))
+
+
+def _silent(rule: Rule, tool: str) -> bool:
+    """Whether the tool's name says already that this rule lets every call of it pass."""
+    if isinstance(rule, Tools):
+        return rule.allows(tool)
+    return isinstance(rule, Arguments) and not rule.rule.applies(tool)
 
 
 _OF_EVERY_REQUEST = (Halted, Unknown, Tools, Open, Rate, Concurrent)
@@ -77,7 +89,7 @@ class Rulebook:
             tools,
             _hours(tier, scopes, who),
             (InputSchema(self.schemas, self.audit),),
-            tuple(Arguments(scope.name, rule) for scope in scopes for rule in scope.rules),
+            tuple(Arguments(scope.name, rule, rule.audit) for scope in scopes for rule in scope.rules),
             *_money(tier, limits, self.currency),
         )
         return Grant(

@@ -88,13 +88,26 @@ def _among(value: Any, *, wanted: bool) -> Question:
     if not isinstance(value, list) or not value:
         raise ValueError(f"{op} needs a list of values that is not empty, such as [USD, EUR]")
     listed = ", ".join(map(_shown, value[:10])) + (", …" if len(value) > 10 else "")
-    if wanted:
-        return Question(lambda given: any(_same(given, one) for one in value), f"must be one of {listed}")
     kinds = {_kind(one) for one in value}
-    return Question(
-        lambda given: _kind(given) in kinds and not any(_same(given, one) for one in value),
-        f"must not be any of {listed}",
-    )
+    plain = {kind: frozenset(one for one in value if _kind(one) == kind) for kind in kinds - _NESTED}
+    nested = [one for one in value if _kind(one) in _NESTED]
+
+    def among(given: Any, kind: str) -> bool:
+        return any(_same(given, one) for one in nested) if kind in _NESTED else given in plain[kind]
+
+    if wanted:
+
+        def holds(given: Any) -> bool:
+            kind = _kind(given)
+            return kind in kinds and among(given, kind)
+
+        return Question(holds, f"must be one of {listed}")
+
+    def differs(given: Any) -> bool:
+        kind = _kind(given)
+        return kind in kinds and not among(given, kind)
+
+    return Question(differs, f"must not be any of {listed}")
 
 
 def _matches(value: Any) -> Question:
@@ -182,7 +195,14 @@ def _decimal(value: Any) -> Decimal | None:
     return number if number.is_finite() else None
 
 
+_KINDS = {str: "str", bool: "boolean", int: "number", float: "number", list: "list", dict: "dict"}
+_NESTED = frozenset({"list", "dict"})
+
+
 def _kind(value: Any) -> str:
+    known = _KINDS.get(type(value))
+    if known is not None:
+        return known
     if isinstance(value, bool):
         return "boolean"
     return "number" if isinstance(value, (int, float)) else type(value).__name__

@@ -7,9 +7,9 @@ from enum import Enum
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
-__all__ = ["MISSING", "ArgumentPath", "Missing", "find", "parse_path"]
+__all__ = ["MISSING", "ArgumentPath", "Missing", "find", "parse_path", "reader"]
 
 
 class Missing(Enum):
@@ -54,18 +54,38 @@ def find(arguments: Mapping[str, Any], path: ArgumentPath) -> Iterator[Any]:
     return _find(arguments, path)
 
 
+def reader(path: ArgumentPath) -> Callable[[Mapping[str, Any]], Iterable[Any]]:
+    """`find` for one path, asked for every call: a path that leads to one place needs no search."""
+    if _ALL in path:
+        return lambda arguments: _find(arguments, path)
+    if len(path) == 1 and isinstance(path[0], str):
+        name = path[0]
+        return lambda arguments: (arguments.get(name, MISSING),)
+    return lambda arguments: (_at(arguments, path),)
+
+
 def _find(value: Any, path: ArgumentPath) -> Iterator[Any]:
-    for number, step in enumerate(path):
-        if step is _ALL:
-            yield from _each(value, path[number + 1 :])
-            return
+    if _ALL not in path:
+        yield _at(value, path)
+        return
+    every = path.index(_ALL)
+    value = _at(value, path[:every])
+    if value is MISSING:
+        yield MISSING
+    else:
+        yield from _each(value, path[every + 1 :])
+
+
+def _at(value: Any, path: ArgumentPath) -> Any:
+    """The one value at a path without `[*]`."""
+    for step in path:
         if isinstance(step, str):
             value = value.get(step, MISSING) if hasattr(value, "get") else MISSING
-        else:
+        elif isinstance(step, int):
             value = value[step] if isinstance(value, (list, tuple)) and step < len(value) else MISSING
         if value is MISSING:
             break
-    yield value
+    return value
 
 
 def _each(value: Any, rest: ArgumentPath) -> Iterator[Any]:

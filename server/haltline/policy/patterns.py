@@ -74,6 +74,8 @@ def matcher(pattern: str) -> Callable[[str], bool]:
 def any_of(patterns: tuple[str, ...]) -> Callable[[str], bool]:
     """Several patterns as one question; none of them at all matches nothing."""
     checks = tuple(map(matcher, patterns))
+    if len(checks) == 1:
+        return checks[0]
     return lambda name: any(check(name) for check in checks)
 
 

@@ -81,6 +81,7 @@ class Policy:
             audit=audited,
         )
         self._grants: dict[tuple[object, ...], Grant] = {}
+        self._of_tools: dict[tuple[Grant, str, bool], Grant] = {}
         self._watch = [
             (entry, compile_watch(name, merged.where("rules", name), entry, audit=audited, time_zone=self.time_zone))
             for name, entry in content.rules.items()
@@ -100,8 +101,7 @@ class Policy:
 
     def decide(self, call: ToolCall, who: Principal, facts: Facts, now_us: int) -> Decision:
         """Whether this call may go, and what it holds. An exception must end in a Deny `policy.error` at the caller."""
-        grant = self._grant(who)
-        return decide(grant.following() if call.follows else grant, self._asked(call, who, facts, now_us))
+        return decide(self._met(self._grant(who), call), self._asked(call, who, facts, now_us))
 
     def explain(self, call: ToolCall, who: Principal, facts: Facts, now_us: int) -> Explained:
         """The same decision with what every rule said. Nothing is held, nothing stops."""
@@ -187,6 +187,16 @@ class Policy:
             if len(self._grants) >= _MOST_REMEMBERED:
                 self._grants.clear()
             known = self._grants[key] = self._rulebook.grant(who)
+        return known
+
+    def _met(self, grant: Grant, call: ToolCall) -> Grant:
+        """The rules that such a call meets."""
+        key = (grant, call.tool, call.follows)
+        known = self._of_tools.get(key)
+        if known is None:
+            if len(self._of_tools) >= _MOST_REMEMBERED:
+                self._of_tools.clear()
+            known = self._of_tools[key] = (grant.following() if call.follows else grant).of(call.tool)
         return known
 
 

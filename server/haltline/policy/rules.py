@@ -89,7 +89,8 @@ class Halted:
     audit: bool = False
 
     def ask(self, asked: Asked) -> Refusal | None:
-        halt = next((halt for halt in asked.facts.halts if halt.scope == self.scope), None)
+        halts = asked.facts.halts
+        halt = next((halt for halt in halts if halt.scope == self.scope), None) if halts else None
         if halt is None:
             return None
         facts = {"cause": halt.code, "by": halt.by, "since": stamp(halt.since_us)}
@@ -199,15 +200,12 @@ class Arguments:
 
     scope: str
     rule: ArgumentRule
+    audit: bool
     name: str = "arguments"
 
     @property
     def where(self) -> str:
         return self.rule.where
-
-    @property
-    def audit(self) -> bool:
-        return self.rule.audit
 
     def ask(self, asked: Asked) -> Refusal | None:
         if not self.rule.applies(asked.call.tool):

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from haltline.policy.model import CapKind
 from haltline.policy.operators import compile_op
-from haltline.policy.paths import MISSING, find, parse_path
+from haltline.policy.paths import MISSING, parse_path, reader
 from haltline.policy.patterns import any_of
 from haltline.policy.schemas import compile_schema
 
@@ -141,15 +141,14 @@ def _demand(entry: RuleEntry) -> tuple[str, Callable[[Mapping[str, Any]], str | 
         )
     assert entry.path is not None
     assert entry.op is not None
-    path, question, optional = parse_path(entry.path), compile_op(entry.op, entry.value), entry.optional
+    question, optional = compile_op(entry.op, entry.value), entry.optional
+    values, holds = reader(parse_path(entry.path)), question.holds
     demand = f"{entry.path} {question.demand}"
     said = entry.say or demand
 
     def problem(arguments: Mapping[str, Any]) -> str | None:
-        for value in find(arguments, path):
-            if value is MISSING and optional:
-                continue
-            if not question.holds(value):
+        for value in values(arguments):
+            if not holds(value) and not (optional and value is MISSING):
                 return said
         return None
 
