@@ -35,7 +35,10 @@ RUNS = 10
 
 
 def _broker(folder: Path):
-    programs = {"sdk": [str(SUPPORT / "sdk_server.py"), "stdio"], "asking": [str(SUPPORT / "asking_server.py")]}
+    programs = {
+        "sdk": [str(SUPPORT / "sdk_server.py"), "stdio"],
+        "asking": [str(SUPPORT / "asking_server.py"), "stdio", "handshake"],
+    }
     programs["telling"] = [str(SUPPORT / "telling_server.py"), "stdio"]
     upstreams = {name: {"command": sys.executable, "args": program} for name, program in programs.items()}
     return broker_process(folder, upstreams=upstreams, policy=POLICY)

@@ -28,20 +28,21 @@ tools:
   "*": {price: "0.01"}
 """
 ERAS = pytest.mark.parametrize("era", ["legacy", "2026-07-28"])
-UPSTREAMS = pytest.mark.parametrize("upstream", ["old", "new"])
+UPSTREAMS = pytest.mark.parametrize("upstream", ["old", "new", "program"])
 
 
 @pytest.fixture(scope="module")
 def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[BrokerProcess]:
     folder = tmp_path_factory.mktemp("questions")
     log = folder / "new.log"
-    with processes.running([sys.executable, str(SERVER), "modern"], folder=folder, log=log) as process:
+    with processes.running([sys.executable, str(SERVER), "http"], folder=folder, log=log) as process:
         upstreams: dict[str, Any] = {
-            "old": {"command": sys.executable, "args": [str(SERVER)]},
+            "old": {"command": sys.executable, "args": [str(SERVER), "stdio", "handshake"]},
+            "program": {"command": sys.executable, "args": [str(SERVER), "stdio", "modern"]},
             "new": {"url": processes.first_line(process, log).strip()},
         }
         with broker_process(folder / "b", upstreams=upstreams, policy=POLICY) as running:
-            running.await_tools("old__ask", "new__greet")
+            running.await_tools("old__ask", "new__greet", "program__greet")
             yield running
 
 

@@ -104,6 +104,7 @@ class Setting:
             for ear in list(upstream._ears._ears.values()) if isinstance(upstream, HttpUpstream) else ():
                 await ear.ready.wait()
 
+    mine = ""
     opened = 0
     gateway: Any = None
 
@@ -119,11 +120,16 @@ def telling():
     process.stdout.close()
 
 
-@pytest.fixture(params=["both", "handshake", "stdio"])
+KINDS = ["both", "handshake", "stdio"]
+EVERYWHERE = pytest.mark.parametrize("s", [*KINDS, "stdio modern"], indirect=True)
+
+
+@pytest.fixture(params=KINDS)
 async def s(request, tmp_path):
-    """A broker before an upstream that speaks both eras, only the older one, or is a program."""
-    if request.param == "stdio":
-        upstream: Any = StdioUpstream(UpstreamSpec("telling", command=sys.executable, args=(str(SCRIPT), "stdio")))
+    """A broker before an upstream that speaks both eras, only the older one, or is a program, of both or the newer one."""
+    if request.param.startswith("stdio"):
+        args = (str(SCRIPT), *request.param.split())
+        upstream: Any = StdioUpstream(UpstreamSpec("telling", command=sys.executable, args=args))
     else:
         url = request.getfixturevalue("telling")
         upstream = HttpUpstream(UpstreamSpec("telling", url=url), handshake_only=request.param == "handshake")
@@ -134,7 +140,8 @@ async def s(request, tmp_path):
         w.parts.catalog.on_change(gateway.forget_lists)
         setting = Setting(w, await stack.enter_async_context(served_face(gateway)))
         setting.gateway = gateway
-        setting.kind = request.param
+        setting.kind = request.param.split()[0]
+        setting.mine = "touch" if request.param == "stdio modern" else "touch_mine"  # it has no session to tell alone
         yield setting
 
 
@@ -143,6 +150,7 @@ async def touch(client, uri, tool="touch"):
     assert not result.is_error, result
 
 
+@EVERYWHERE
 @pytest.mark.promise("P11", "P5")
 async def test_a_session_hears_of_what_it_subscribed_to_and_no_other_hears_of_it(s):
     a, b = Heard(), Heard()
@@ -155,8 +163,8 @@ async def test_a_session_hears_of_what_it_subscribed_to_and_no_other_hears_of_it
         await a.until(lambda: a.uris)
         await b.until(lambda: b.uris)
         heard = len(a.uris)
-        await touch(one, TWO, "touch_mine")
-        await touch(one, ONE, "touch_mine")
+        await touch(one, TWO, s.mine)
+        await touch(one, ONE, s.mine)
         await a.until(lambda: len(a.uris) > heard)
         b.all.clear()
         await touch(other, TWO)
@@ -197,6 +205,7 @@ async def test_of_two_sessions_of_one_agent_each_hears_of_its_own_and_one_s_end_
         await b.until(lambda: ONE in b.uris)
 
 
+@EVERYWHERE
 @pytest.mark.promise("P11", "P5")
 async def test_a_subscription_of_the_newer_era_tells_what_was_asked_for_and_nothing_else(s):
     async with s.client(await s.token("a")) as client, s.client(await s.token("b")) as other:
@@ -214,6 +223,7 @@ async def test_a_subscription_of_the_newer_era_tells_what_was_asked_for_and_noth
                 assert await anext(theirs) == ResourceUpdated(uri=TWO)
 
 
+@EVERYWHERE
 @pytest.mark.promise("P11")
 async def test_whoever_listens_is_told_when_the_tools_have_changed(s):
     heard = Heard()

@@ -1,7 +1,7 @@
 """An upstream made with the official SDK whose tools ask the person in front of the host, and the host's model.
 
-asking_server.py            over stdio, in the handshake era
-asking_server.py modern     over HTTP, at 2026-07-28 and no other; it prints its address first
+asking_server.py stdio ERA     over stdio; ERA: as in `one_era`
+asking_server.py http          over HTTP, at 2026-07-28 and no other; it prints its address first
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import Annotated, Any
 import uvicorn
 from mcp import types
 from mcp.server.mcpserver import Context, Elicit, MCPServer, Resolve, Sample
+from one_era import serve_stdio
 from pydantic import BaseModel
 
 server = MCPServer("asking")
@@ -69,8 +70,8 @@ class ModernOnly:
 
 
 def main() -> None:
-    if "modern" not in sys.argv:
-        server.run("stdio")
+    if sys.argv[1] == "stdio":
+        serve_stdio(server, sys.argv[2])
         return
     bound = socket.create_server(("127.0.0.1", 0))
     print(f"http://127.0.0.1:{bound.getsockname()[1]}/mcp", flush=True)

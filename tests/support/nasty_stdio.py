@@ -142,6 +142,8 @@ def main() -> None:
             version = "1999-01-01" if mode == "old" else message["params"]["protocolVersion"]
             info = {"name": "nasty", "version": "1"}
             send(id=identifier, result={"protocolVersion": version, "capabilities": {"tools": {}}, "serverInfo": info})
+        elif method == "server/discover" and mode != "old":
+            send(id=identifier, error={"code": -32601, "message": "Method not found"})
         elif method == "tools/list":
             names = sys.argv[2:] if mode == "lists" else ["pid"]
             send(id=identifier, result={"tools": [{"name": name, "inputSchema": {"type": "object"}} for name in names]})

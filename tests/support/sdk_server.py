@@ -1,6 +1,6 @@
-"""An upstream made with the official SDK, as a process of its own: `sdk_server.py stdio | http | http-json`.
+"""An upstream made with the official SDK, as a process of its own: `sdk_server.py stdio [ERA] | http | http-json`.
 
-Over HTTP it prints its address first.
+Over HTTP it prints its address first. ERA: as in `one_era`.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from typing import Annotated
 import anyio
 import uvicorn
 from mcp.server.mcpserver import Context, MCPServer
+from one_era import serve_stdio
 from pydantic import BaseModel, Field
 
 server = MCPServer("sdk")
@@ -82,7 +83,7 @@ async def grow(ctx: Context) -> str:
 
 def main() -> None:
     if sys.argv[1] == "stdio":
-        server.run("stdio")
+        serve_stdio(server, [*sys.argv, "both"][2])
         return
     bound = socket.create_server(("127.0.0.1", 0))
     print(f"http://127.0.0.1:{bound.getsockname()[1]}/mcp", flush=True)

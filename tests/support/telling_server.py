@@ -1,7 +1,7 @@
-"""An upstream made with the official SDK that tells of changes, in both eras: `telling_server.py stdio | http`.
+"""An upstream made with the official SDK that tells of changes, in both eras: `telling_server.py stdio [ERA] | http`.
 
 `touch` says that a resource changed to everybody who subscribed to it, `touch_mine` only to the caller's own session. Over
-HTTP it prints its address first.
+HTTP it prints its address first. ERA: as in `one_era`.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import uvicorn
 from mcp.server.lowlevel.server import NotificationOptions
 from mcp.server.mcpserver import Context, MCPServer
 from mcp_types import EmptyResult, SubscribeRequestParams, UnsubscribeRequestParams
+from one_era import serve_stdio
 
 server = MCPServer("telling")
 subscribed: dict[str, list[Any]] = {}
@@ -103,7 +104,7 @@ def main() -> None:
     announced = NotificationOptions(prompts_changed=True, resources_changed=True, tools_changed=True)
     low.create_initialization_options = partial(low.create_initialization_options, announced)  # type: ignore[method-assign]
     if sys.argv[1] == "stdio":
-        server.run("stdio")
+        serve_stdio(server, [*sys.argv, "both"][2])
         return
     bound = socket.create_server(("127.0.0.1", 0))
     print(f"http://127.0.0.1:{bound.getsockname()[1]}/mcp", flush=True)

@@ -49,10 +49,11 @@ def plain() -> Iterator[str]:
     yield from serving("http-json")
 
 
-@pytest.fixture(params=["2026", "2025", "2026-json", "2025-json", "stdio"])
+@pytest.fixture(params=["2026", "2025", "2026-json", "2025-json", "stdio both", "stdio modern", "stdio handshake"])
 async def sdk(request: pytest.FixtureRequest) -> AsyncIterator[Any]:
-    if request.param == "stdio":
-        upstream: Any = StdioUpstream(UpstreamSpec("sdk", command=sys.executable, args=(str(SCRIPT), "stdio")))
+    if request.param.startswith("stdio"):
+        args = (str(SCRIPT), *request.param.split())
+        upstream: Any = StdioUpstream(UpstreamSpec("sdk", command=sys.executable, args=args))
     else:
         url = request.getfixturevalue("plain" if "json" in request.param else "streaming")
         upstream = HttpUpstream(UpstreamSpec("sdk", url=url), handshake_only="2025" in request.param)

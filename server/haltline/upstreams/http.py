@@ -22,14 +22,14 @@ import structlog
 
 from haltline.upstreams import faults
 from haltline.upstreams.http_ears import Ears
-from haltline.upstreams.http_eras import MODERN_VERSION, Handshake, Modern, Speaker, param_header_map
+from haltline.upstreams.http_eras import Handshake, Modern, Speaker, param_header_map
 from haltline.upstreams.http_handshake import HandshakeRefused, Handshakes
 from haltline.upstreams.http_line import HttpLine
 from haltline.upstreams.http_reply import Reply
 from haltline.upstreams.http_watch import watch_list
 from haltline.upstreams.isolation import OWN
 from haltline.upstreams.listing import all_tools
-from haltline.upstreams.messages import CLIENT_INFO, LIST_CHANGED, answer_to, progress_token, reply_to
+from haltline.upstreams.messages import LIST_CHANGED, MODERN_VERSION, OWN_META, answer_to, progress_token, reply_to
 from haltline.upstreams.model import (
     NOBODY,
     Caller,
@@ -48,7 +48,6 @@ __all__ = ["HttpUpstream"]
 log = structlog.get_logger(__name__)
 
 _HEADER_MISMATCH = -32020
-_OWN_META = {"io.modelcontextprotocol/clientInfo": CLIENT_INFO}
 _OWN_LINE: Line = (*OWN, "")
 _NOT_OF_A_CALL = frozenset({LIST_CHANGED, "notifications/cancelled"})
 
@@ -267,7 +266,7 @@ class HttpUpstream:
                 self._era_known = True
 
     async def _is_modern(self) -> bool:
-        headers, body = Modern().request(0, "server/discover", {"_meta": _OWN_META})
+        headers, body = Modern().request(0, "server/discover", {"_meta": OWN_META})
         try:
             answer = await self._line.ask(headers, body, 0)
         except OutcomeUnknown:
@@ -279,7 +278,7 @@ class HttpUpstream:
 
     async def _ask_own(self, speaker: Speaker, deadline: float, params: Mapping[str, Any]) -> dict[str, Any]:
         identifier = next(self._ids)
-        headers, body = speaker.request(identifier, "tools/list", {**params, "_meta": _OWN_META})
+        headers, body = speaker.request(identifier, "tools/list", {**params, "_meta": OWN_META})
         return await self._line.ask(headers, body, identifier, deadline=deadline)
 
     def _listen(self, speaker: Speaker) -> None:

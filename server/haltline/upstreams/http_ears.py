@@ -23,7 +23,17 @@ from haltline.upstreams.http_reply import Reply
 from haltline.upstreams.isolation import OWN, for_caller_alone
 from haltline.upstreams.messages import LIST_CHANGED, reply_to
 from haltline.upstreams.model import Caller, Peer, UpstreamCall, UpstreamError, UpstreamSpec
-from haltline.upstreams.telling import CHANGES, SUBSCRIBE, UNSUBSCRIBE, Line, Told, honours, unheard, updated
+from haltline.upstreams.telling import (
+    ACKNOWLEDGED,
+    CHANGES,
+    SUBSCRIBE,
+    UNSUBSCRIBE,
+    Line,
+    Told,
+    honours,
+    unheard,
+    updated,
+)
 
 __all__ = ["Ears"]
 
@@ -36,7 +46,6 @@ TELL_S = 5.0
 FIRST_PAUSE_S = 0.2
 LONGEST_PAUSE_S = 30.0
 PER_LINE_MAX = 512
-_ACKNOWLEDGED = "notifications/subscriptions/acknowledged"
 _TOO_MANY: dict[str, Any] = {"error": {"code": -32603, "message": "too many subscriptions of this agent"}}
 _NOT_HONOURED: dict[str, Any] = {"error": {"code": -32602, "message": "this resource cannot be subscribed to"}}
 
@@ -284,7 +293,7 @@ class Ears:
         line, uri = key
 
         def hear(message: dict[str, Any]) -> None:
-            if message["method"] == _ACKNOWLEDGED:
+            if message["method"] == ACKNOWLEDGED:
                 _settle(said, {"result": {}} if honours(message, uri) else _NOT_HONOURED)
             elif message["method"] in CHANGES:
                 self.told(line, message)

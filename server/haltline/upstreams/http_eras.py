@@ -10,16 +10,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from haltline.upstreams.messages import dumps, for_handshake, notification, request
+from haltline.upstreams.messages import MODERN_VERSION, dumps, for_handshake, for_modern, notification, request
 from haltline.upstreams.model import NOBODY, Peer
 
-__all__ = ["MODERN_VERSION", "Handshake", "Modern", "Speaker", "param_header_map"]
+__all__ = ["Handshake", "Modern", "Speaker", "param_header_map"]
 
-MODERN_VERSION = "2026-07-28"
-_VERSION_KEY = "io.modelcontextprotocol/protocolVersion"
-_CAPABILITIES_KEY = "io.modelcontextprotocol/clientCapabilities"
-_INFO_KEY = "io.modelcontextprotocol/clientInfo"
-_LOG_LEVEL_KEY = "io.modelcontextprotocol/logLevel"
 _NAMED = {"prompts/get": "name", "resources/read": "uri"}
 """Methods beside tools/call whose `Mcp-Name` mirrors a parameter."""
 
@@ -34,19 +29,12 @@ class Modern:
         self, identifier: int, method: str, params: Mapping[str, Any], peer: Peer = NOBODY
     ) -> tuple[dict[str, str], bytes]:
         """Headers and body. The upstream meets the agent's client: its capabilities, its name, its log level."""
-        meta = params.get("_meta")
-        kept = meta if isinstance(meta, dict) else {}
-        stamped = {**kept, _VERSION_KEY: MODERN_VERSION, _CAPABILITIES_KEY: dict(peer.capabilities)}
-        if peer.info is not None:
-            stamped.setdefault(_INFO_KEY, peer.info)
-        if peer.log_level is not None:
-            stamped.setdefault(_LOG_LEVEL_KEY, peer.log_level)
         headers = {"MCP-Protocol-Version": MODERN_VERSION, "Mcp-Method": method}
         if method == "tools/call":
             headers |= self._tool_headers(params)
         elif method in _NAMED:
             headers["Mcp-Name"] = _header_value(str(params.get(_NAMED[method])))
-        return headers, request(identifier, method, {**params, "_meta": stamped})
+        return headers, request(identifier, method, for_modern(params, peer))
 
     def _tool_headers(self, params: Mapping[str, Any]) -> dict[str, str]:
         name, arguments = str(params.get("name")), params.get("arguments")

@@ -16,6 +16,7 @@ from typing import Any, NoReturn
 import orjson
 
 from haltline.policy.money import Written
+from haltline.upstreams.model import Peer
 from haltline_client.version import __version__
 
 __all__ = [
@@ -25,11 +26,14 @@ __all__ = [
     "LIST_CHANGED",
     "MAX_DEPTH",
     "METHOD_NOT_FOUND",
+    "MODERN_VERSION",
+    "OWN_META",
     "BadMessage",
     "answer_in",
     "answer_to",
     "dumps",
     "for_handshake",
+    "for_modern",
     "initialize_params",
     "notification",
     "progress_token",
@@ -41,11 +45,18 @@ __all__ = [
 MAX_DEPTH = 128
 """Far from what any tool answers, well under what writers refuse."""
 CLIENT_INFO = {"name": "haltline", "version": __version__}
+MODERN_VERSION = "2026-07-28"
 HANDSHAKE_VERSION = "2025-11-25"
 HANDSHAKE_VERSIONS = ("2025-11-25", "2025-06-18", "2025-03-26", "2024-11-05")
 LIST_CHANGED = "notifications/tools/list_changed"
 METHOD_NOT_FOUND = -32601
-_OWN_META = "io.modelcontextprotocol/"
+_VERSION_KEY = "io.modelcontextprotocol/protocolVersion"
+_CAPABILITIES_KEY = "io.modelcontextprotocol/clientCapabilities"
+_INFO_KEY = "io.modelcontextprotocol/clientInfo"
+_LOG_LEVEL_KEY = "io.modelcontextprotocol/logLevel"
+OWN_META = {_INFO_KEY: CLIENT_INFO}
+"""Of requests that are the broker's own, at 2026-07-28."""
+_ENVELOPE = "io.modelcontextprotocol/"
 """Envelope keys of 2026-07-28 in `_meta`; an upstream of the handshake era was told the same at `initialize`."""
 
 
@@ -129,11 +140,25 @@ def answer_to(message: Mapping[str, Any], answer: Mapping[str, Any]) -> bytes:
 def for_handshake(params: Mapping[str, Any]) -> dict[str, Any]:
     """The same params without the envelope keys of the newer era in `_meta`."""
     meta = params.get("_meta")
-    if not isinstance(meta, dict) or not any(key.startswith(_OWN_META) for key in meta):
+    if not isinstance(meta, dict) or not any(key.startswith(_ENVELOPE) for key in meta):
         return dict(params)
-    kept = {key: value for key, value in meta.items() if not key.startswith(_OWN_META)}
+    kept = {key: value for key, value in meta.items() if not key.startswith(_ENVELOPE)}
     rest = {key: value for key, value in params.items() if key != "_meta"}
     return {**rest, "_meta": kept} if kept else rest
+
+
+def for_modern(params: Mapping[str, Any], peer: Peer) -> dict[str, Any]:
+    """The same params in the envelope of 2026-07-28: the upstream meets the agent's client, what it can do, its name and
+    the log level that it wants.
+    """
+    meta = params.get("_meta")
+    kept = meta if isinstance(meta, dict) else {}
+    stamped = {**kept, _VERSION_KEY: MODERN_VERSION, _CAPABILITIES_KEY: dict(peer.capabilities)}
+    if peer.info is not None:
+        stamped.setdefault(_INFO_KEY, peer.info)
+    if peer.log_level is not None:
+        stamped.setdefault(_LOG_LEVEL_KEY, peer.log_level)
+    return {**params, "_meta": stamped}
 
 
 def progress_token(params: Mapping[str, Any]) -> int | str | None:

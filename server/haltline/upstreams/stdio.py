@@ -1,6 +1,8 @@
 """An upstream that is a program: one process for each isolation key, started when first needed, again after it ended.
 
-A program that keeps ending is started again at growing intervals; what is called meanwhile is refused, with nothing sent.
+A process speaks one protocol era, so a program that speaks both has one for each that its agents speak; which it speaks is
+found out when it is started, and remembered. A program that keeps ending is started again at growing intervals; what is
+called meanwhile is refused, with nothing sent.
 """
 
 from __future__ import annotations
@@ -14,12 +16,15 @@ from functools import partial
 from typing import Any
 
 from haltline.upstreams import faults
-from haltline.upstreams.isolation import OWN, Held, Whole, for_caller_alone, introduction, key_of, leaving
+from haltline.upstreams.isolation import OWN, Held, Key, Whole, for_caller_alone, introduction, key_of, leaving
 from haltline.upstreams.listing import all_tools
+from haltline.upstreams.messages import HANDSHAKE_VERSION, MODERN_VERSION, OWN_META, for_modern
 from haltline.upstreams.model import NOBODY, Caller, NotSent, Peer, UpstreamCall, UpstreamError, UpstreamSpec
 from haltline.upstreams.pace import Pace
 from haltline.upstreams.places import Places
-from haltline.upstreams.stdio_session import StdioSession, open_session
+from haltline.upstreams.stdio_ears import StdioEars
+from haltline.upstreams.stdio_opening import open_session
+from haltline.upstreams.stdio_session import StdioSession
 from haltline.upstreams.telling import SUBSCRIBE, SUBSCRIBING, UNSUBSCRIBE, Line, Told, line_of, unheard, updated
 
 __all__ = ["MAX_PROCESSES", "StdioUpstream"]
@@ -32,6 +37,8 @@ START_TIMES = 3.0
 FIRST_BACK_OFF_S = 0.5
 LONGEST_BACK_OFF_S = 30.0
 SUBSCRIBE_S = 5.0
+AGREEING_MAX = 3
+"""So often a program may turn out to speak another era than it did."""
 
 
 @dataclass(slots=True)
@@ -47,7 +54,9 @@ class _Slot:
     failures: int = 0
     not_before: float = 0.0
     uris: set[str] = field(default_factory=set)
-    """Resources that somebody subscribed to."""
+    """Resources that somebody subscribed to, in the handshake era."""
+    ears: StdioEars | None = None
+    """How it is listened to at 2026-07-28."""
 
 
 class StdioUpstream:
@@ -61,6 +70,9 @@ class StdioUpstream:
         self._background: set[asyncio.Task[None]] = set()
         self._offered: Mapping[str, Any] = {}
         self._told: Told = unheard
+        self._modern: bool | None = None
+        """Whether it speaks 2026-07-28, where that is known."""
+        self._handshake: bool | None = None
 
     @property
     def spec(self) -> UpstreamSpec:
@@ -80,22 +92,25 @@ class StdioUpstream:
         return line_of(self._spec.isolation, caller, peer)
 
     def quiet(self, line: Line, uri: str) -> None:
-        slot = self._slots.get(line)
-        if slot is not None and uri in slot.uris:
-            slot.uris.discard(uri)
-            if slot.session is not None and slot.session.usable:
-                self._later(_ask(slot.session, UNSUBSCRIBE, uri))
+        for key in {line, self._key(line[:2], NOBODY, modern=True)}:
+            slot = self._slots.get(key)
+            if slot is not None and slot.ears is not None:
+                slot.ears.quiet(line, uri)
+            if slot is not None and uri in slot.uris:
+                slot.uris.discard(uri)
+                if slot.session is not None and slot.session.usable:
+                    self._later(_ask(slot.session, UNSUBSCRIBE, uri))
 
     def asks_in_mid_call(self) -> bool:
-        return True
+        return self._modern is not True
 
     async def list_tools(self) -> list[Any]:
         deadline = asyncio.get_running_loop().time() + self._spec.timeout_s
-        session = await self._session(_OWN_SLOT, deadline, NOBODY)
+        _, session = await self._opened(_OWN_SLOT, deadline, NOBODY, "")
         self._offered = session.capabilities
         try:
             async with asyncio.timeout_at(deadline):
-                return await all_tools(self._spec.name, partial(session.ask, "tools/list"))
+                return await all_tools(self._spec.name, partial(_list, session))
         except TimeoutError as error:
             if not session.in_use:
                 session.kill()
@@ -103,16 +118,24 @@ class StdioUpstream:
 
     async def call(self, call: UpstreamCall) -> dict[str, Any]:
         deadline = asyncio.get_running_loop().time() + call.deadline_s
-        key = (*key_of(self._spec.isolation, call.caller), introduction(call.peer))
+        key = key_of(self._spec.isolation, call.caller)
         async with self._places.held(call.caller.agent_id, deadline):
-            session = await self._session(key, deadline, call.peer, call.caller.agent_id)
-            answer = await session.call(call, deadline)
-            slot = self._slots.get(key)
-            if slot is not None:
-                slot.failures = 0
-                if call.method in SUBSCRIBING:
-                    _note(slot.uris, call, answer)
+            slot, session = await self._matching(key, deadline, call.peer, call.caller.agent_id)
+            if call.method in SUBSCRIBING:
+                answer = await self._subscribe(slot, session, call, deadline)
+            else:
+                answer = await session.call(call, deadline)
+            slot.failures = 0
             return answer
+
+    async def _subscribe(
+        self, slot: _Slot, session: StdioSession, call: UpstreamCall, deadline: float
+    ) -> dict[str, Any]:
+        if slot.ears is not None:
+            return await slot.ears.carry(self.line_of(call.caller, call.peer), call, deadline)
+        answer = await session.call(call, deadline)
+        _note(slot.uris, call, answer)
+        return answer
 
     async def forget(self, caller: Caller, *, session_only: bool) -> None:
         keys = [key for key in self._slots if for_caller_alone(key[:2], caller, session_only=session_only)]
@@ -125,7 +148,26 @@ class StdioUpstream:
         await self._end(slots)
         await asyncio.gather(*self._background, return_exceptions=True)
 
-    async def _session(self, key: Whole, deadline: float, peer: Peer, opener: str = "") -> StdioSession:
+    async def _matching(self, key: Key, deadline: float, peer: Peer, opener: str) -> tuple[_Slot, StdioSession]:
+        """In the era of the agent's client, where the program speaks it. Raises NotSent: nothing of the call left."""
+        for _ in range(AGREEING_MAX):
+            modern = self._wants_modern(peer)
+            slot, session = await self._opened(self._key(key, peer, modern=modern), deadline, peer, opener)
+            if slot.session is session and session.modern == self._wants_modern(peer):
+                return slot, session
+        raise faults.unreachable(self._spec.name, "it speaks another era each time it is started")
+
+    def _wants_modern(self, peer: Peer) -> bool:
+        return self._handshake is False if peer.handshake else self._modern is not False
+
+    def _key(self, key: Key, peer: Peer, *, modern: bool) -> Whole:
+        """At 2026-07-28 each request says whose it is, so that one process serves all clients of an agent."""
+        if modern:
+            return _OWN_SLOT if key == OWN else (*key, MODERN_VERSION)
+        said = introduction(peer)
+        return (*key, said or (HANDSHAKE_VERSION if key == OWN and self._modern else ""))
+
+    async def _opened(self, key: Whole, deadline: float, peer: Peer, opener: str) -> tuple[_Slot, StdioSession]:
         """Raises NotSent: nothing of the call left."""
         slot = self._slots.get(key)
         if slot is None:
@@ -133,12 +175,12 @@ class StdioUpstream:
             slot = self._slots.setdefault(key, _Slot(opener=opener))
         self._slots.move_to_end(key)
         if slot.session is not None and slot.session.usable:
-            return slot.session
+            return slot, slot.session
         starting = slot.starting = slot.starting or self._start(key, slot, peer)
         slot.waiting += 1
         try:
             async with asyncio.timeout_at(deadline):
-                return await asyncio.shield(starting)
+                return slot, await asyncio.shield(starting)
         except TimeoutError as error:
             raise faults.too_late_to_send(self._spec.name) from error
         except asyncio.CancelledError:
@@ -158,24 +200,67 @@ class StdioUpstream:
         return task
 
     async def _open(self, key: Whole, slot: _Slot, peer: Peer) -> StdioSession:
+        if key == _OWN_SLOT:
+            peer, modern, settled = NOBODY, True, False  # it may have become another version
+        else:
+            modern = key[2] == MODERN_VERSION
+            settled = bool(self._modern if modern else self._handshake)
+        make = partial(StdioSession, self._spec, partial(self._ended, slot), self._tell_changed, self._pace)
         limit_s = START_TIMES * self._spec.connect_timeout_s
         try:
-            slot.session = await open_session(
-                self._spec, peer, partial(self._ended, slot), self._tell_changed, limit_s, self._pace
-            )
+            session = await open_session(self._spec, peer, make, limit_s, modern=modern, settled=settled)
         except NotSent:
             self._back_off(slot)
             raise
         finally:
             slot.starting = None
-        slot.session.on_told = lambda message: self._told(key, message)
-        for uri in slot.uris:  # of a process that ended
-            self._later(self._subscribe_again(key, slot.session, uri))
-        return slot.session
+        slot.session = session
+        self._learn(key, session, modern=modern)
+        self._attend(self._in_its_place(key, slot, peer), slot, session, introduction(peer))
+        return session
 
-    async def _subscribe_again(self, key: Whole, session: StdioSession, uri: str) -> None:
+    def _learn(self, key: Whole, session: StdioSession, *, modern: bool) -> None:
+        """Which eras it speaks: the one it is spoken to in, and not the one that was tried before."""
+        if key == _OWN_SLOT:
+            self._modern, self._handshake = session.modern, None if session.modern else True
+        elif session.modern:
+            self._modern, self._handshake = True, self._handshake if modern else False
+        else:
+            self._handshake, self._modern = True, False if modern else self._modern
+
+    def _in_its_place(self, key: Whole, slot: _Slot, peer: Peer) -> Whole:
+        """A process of another era than it was started for is another one's: the next that needs it finds it there."""
+        assert slot.session is not None
+        place = key if key == _OWN_SLOT else self._key(key[:2], peer, modern=slot.session.modern)
+        if place != key and self._slots.get(key) is slot:
+            del self._slots[key]
+            if place in self._slots:  # somebody else started one meanwhile
+                session, slot.session = slot.session, None
+                self._later(session.end())
+            else:
+                self._slots[place] = slot
+        return place
+
+    def _attend(self, key: Whole, slot: _Slot, session: StdioSession, said: str) -> None:
+        """Hear what it tells by itself, also of what somebody subscribed to in a process that ended."""
+        if slot.session is not session:
+            return
+        if session.modern:
+            slot.ears = slot.ears or StdioEars(self._spec.name, key[:2], self._tell, self._tell_changed)
+            slot.ears.attend(session)
+            return
+        slot.ears = None
+        line = (*key[:2], said)
+        session.on_told = lambda message: self._tell(line, message)
+        for uri in slot.uris:
+            self._later(self._subscribe_again(line, session, uri))
+
+    def _tell(self, line: Line, message: dict[str, Any]) -> bool:
+        return self._told(line, message)
+
+    async def _subscribe_again(self, line: Line, session: StdioSession, uri: str) -> None:
         await _ask(session, SUBSCRIBE, uri)
-        self._told(key, updated(uri))
+        self._told(line, updated(uri))
 
     def _ended(self, slot: _Slot, session: StdioSession) -> None:
         """A process is gone, or good for nothing. One that was being started is counted where its start fails."""
@@ -216,6 +301,9 @@ class StdioUpstream:
         for task in starting:
             task.cancel()
         await asyncio.gather(*starting, return_exceptions=True)
+        for slot in slots:
+            if slot.ears is not None:
+                slot.ears.end()
         sessions = [slot.session for slot in slots if slot.session is not None]
         await asyncio.gather(*(session.end() for session in sessions), return_exceptions=True)
 
@@ -230,6 +318,12 @@ def _note(uris: set[str], call: UpstreamCall, answer: Mapping[str, Any]) -> None
         uris.add(uri)
     else:
         uris.discard(uri)
+
+
+async def _list(session: StdioSession, params: Mapping[str, Any]) -> dict[str, Any]:
+    return await session.ask(
+        "tools/list", for_modern({**params, "_meta": OWN_META}, NOBODY) if session.modern else params
+    )
 
 
 async def _ask(session: StdioSession, method: str, uri: str) -> None:

@@ -1,50 +1,45 @@
 """One MCP session with one program over its standard input and output: requests out, answers matched by id.
 
 Owns what keeps the calls of several sessions in one process apart: progress tokens are replaced on the way out and restored
-on the way back, and log messages, which name no call, are handed on only while exactly one call can have caused them.
-Handshake era only.
+on the way back; what names no call (a log message, a question) is handed on only where one call alone can be meant.
+In which era the program is spoken to is settled when it is opened (`stdio_opening`), and stays.
 """
 
 from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
 from itertools import count
 from typing import TYPE_CHECKING, Any
 
 import structlog
 
 from haltline.upstreams import faults
-from haltline.upstreams.child import Child, NotStarted, start
+from haltline.upstreams.child import Child, start
 from haltline.upstreams.messages import (
-    HANDSHAKE_VERSIONS,
     LIST_CHANGED,
     BadMessage,
     answer_in,
     answer_to,
     for_handshake,
-    initialize_params,
+    for_modern,
     notification,
     progress_token,
     read,
     reply_to,
     request,
 )
-from haltline.upstreams.model import NOBODY, Peer
 from haltline.upstreams.pace import Unasked
+from haltline.upstreams.stdio_pending import Ask, Late, Pending
 from haltline.upstreams.telling import CHANGES
 
 if TYPE_CHECKING:
-    from haltline.upstreams.model import OutcomeUnknown, UpstreamCall, UpstreamSpec
+    from haltline.upstreams.model import OutcomeUnknown, Peer, UpstreamCall, UpstreamSpec
     from haltline.upstreams.pace import Pace
 
-__all__ = ["StdioSession", "open_session"]
-
-Late = Callable[[dict[str, Any]], None]
-Ask = Callable[[dict[str, Any]], Awaitable[dict[str, Any]]]
+__all__ = ["StdioSession"]
 
 log = structlog.get_logger(__name__)
 
@@ -52,25 +47,17 @@ ENVELOPE_BYTES = 64 * 1024
 """What a line may have beside the result."""
 ABANDONED_S = 60.0
 """For so long a call that was called off, and never answered, may still be what a log message is about."""
+CANCELLED = "notifications/cancelled"
+SUBSCRIPTION_ID = "io.modelcontextprotocol/subscriptionId"
+_WHOSE: Mapping[str, Any] = {
+    "error": {
+        "code": -32603,
+        "message": "several calls are open here, and over standard streams a request does not say which it belongs to; "
+        "ask again when the others have ended",
+    }
+}
 _ID = re.compile(rb'"id"\s*:\s*(\d{1,18})\s*[,}]')
 _ID_NEAR_BYTES = 200
-
-
-@dataclass(slots=True)
-class _Pending:
-    answer: asyncio.Future[dict[str, Any]]
-    token: int | str | None = None
-    on_notification: Callable[[dict[str, Any]], None] | None = None
-    ask: Ask | None = None
-
-    def tell(self, message: dict[str, Any]) -> None:
-        if self.on_notification is None or self.answer.done():
-            return
-        try:
-            self.on_notification(message)
-        except Exception as error:  # its listener broke: this call ends with that, the others go on
-            log.exception("notification_not_taken")
-            _fail(self, error)
 
 
 class StdioSession:
@@ -81,23 +68,25 @@ class StdioSession:
         spec: UpstreamSpec,
         on_end: Callable[[StdioSession], None],
         on_changed: Callable[[], None],
-        peer: Peer = NOBODY,
         pace: Pace | None = None,
     ) -> None:
         self._pace = pace
         self._spec = spec
-        self._peer = peer
         self._on_end = on_end
         self._on_changed = on_changed
         self._ids = count(1)
-        self._pending: dict[int, _Pending] = {}
+        self._pending: dict[int, Pending] = {}
+        self._streams: dict[int, Pending] = {}
+        """Subscriptions of 2026-07-28, by the id of their request, which is on each of their messages."""
         self._abandoned: dict[int, tuple[float, Late]] = {}
         self._unasked = Unasked()
         self._flooding = False
         self._log_level: str | None = None
         self._asking: set[asyncio.Task[None]] = set()
         self.capabilities: Mapping[str, Any] = {}
-        """As it answered the handshake."""
+        """As it said when it was opened."""
+        self.modern = False
+        """It is spoken to at 2026-07-28."""
         self.child: Child | None = None
         self.on_told: Callable[[dict[str, Any]], bool] | None = None
         """Takes what it tells of its prompts and resources; whether somebody heard it."""
@@ -110,19 +99,15 @@ class StdioSession:
     def in_use(self) -> bool:
         return bool(self._pending)
 
-    async def open(self) -> None:
-        """Raises NotStarted or UpstreamError."""
+    async def start(self) -> None:
+        """Raises NotStarted."""
         self.child = await start(
             self._spec, self._spec.max_result_bytes + ENVELOPE_BYTES, self._hear, self._child_ended, self._pace
         )
-        answer = await self.ask("initialize", initialize_params(self._peer.capabilities, self._peer.info))
-        version = answer.get("result", {}).get("protocolVersion")
-        if version not in HANDSHAKE_VERSIONS:
-            said = answer.get("error", {}).get("message", f"version {version!r:.40}")
-            raise NotStarted(f"it refused the handshake: {said!s:.500}")
-        offered = answer["result"].get("capabilities")
-        self.capabilities = offered if isinstance(offered, dict) else {}
-        self.child.write(notification("notifications/initialized"))
+
+    def tell(self, method: str) -> None:
+        if self.child is not None:
+            self.child.write(notification(method))
 
     async def ask(self, method: str, params: Mapping[str, Any]) -> dict[str, Any]:
         """A request of the broker's own; the caller bounds the time."""
@@ -138,20 +123,21 @@ class StdioSession:
     async def call(self, call: UpstreamCall, deadline: float) -> dict[str, Any]:
         """Raises NotSent, OutcomeUnknown, or what `before_send` raises. `deadline` is loop time."""
         identifier = next(self._ids)
-        params, token = _own_token(for_handshake(call.params), identifier)
+        written = for_modern(call.params, call.peer) if self.modern else for_handshake(call.params)
+        params, token = _own_token(written, identifier)
         line = request(identifier, call.method, params)
         if self.child is None or not self.child.writable:
             self.kill()  # if it is there, it does not read what it is sent
             raise faults.unreachable(self._spec.name, self._last_words)
         level = call.peer.log_level
-        if level is not None and level != self._log_level:
+        if level is not None and level != self._log_level and not self.modern:
             self._log_level = level  # what it answers is passed over
             self.child.write(request(next(self._ids), "logging/setLevel", {"level": level}))
         call.before_send()
         self.child.write(line)
         pending = self._expect(identifier, token, call.on_notification, call.peer.ask)
         late = faults.overdue(self._spec.name, call.deadline_s)
-        timer = asyncio.get_running_loop().call_at(deadline, _fail, pending, late)
+        timer = asyncio.get_running_loop().call_at(deadline, pending.fail, late)
         try:
             answer = await pending.answer
         except BaseException as error:
@@ -165,6 +151,32 @@ class StdioSession:
         finally:
             timer.cancel()
             self._pending.pop(identifier, None)
+
+    async def listen(
+        self,
+        wanted: Mapping[str, Any],
+        hear: Callable[[dict[str, Any]], None],
+        peer: Peer,
+        before_send: Callable[[], None],
+    ) -> dict[str, Any]:
+        """A subscription of 2026-07-28, until the program ends it; `hear` gets its messages, their acknowledgement first.
+
+        Raises as `call`. Cancelled, it is called off.
+        """
+        identifier = next(self._ids)
+        line = request(identifier, "subscriptions/listen", for_modern({"notifications": wanted}, peer))
+        if self.child is None or not self.child.writable:
+            raise faults.unreachable(self._spec.name, self._last_words)
+        before_send()
+        self.child.write(line)
+        pending = self._streams[identifier] = Pending(None, hear)
+        try:
+            return await pending.answer
+        except asyncio.CancelledError:
+            self.child.write(_cancelled(identifier))
+            raise
+        finally:
+            del self._streams[identifier]
 
     def kill(self) -> None:
         if self.child is not None:
@@ -184,15 +196,14 @@ class StdioSession:
         token: int | str | None = None,
         on_notification: Callable[[dict[str, Any]], None] | None = None,
         ask: Ask | None = None,
-    ) -> _Pending:
-        pending = _Pending(asyncio.get_running_loop().create_future(), token, on_notification, ask)
+    ) -> Pending:
+        pending = Pending(token, on_notification, ask)
         self._pending[identifier] = pending
         return pending
 
     def _call_off(self, identifier: int, on_late: Late) -> None:
         if self.child is not None:
-            params = {"requestId": identifier, "reason": "no longer wanted"}
-            self.child.write(notification("notifications/cancelled", params))
+            self.child.write(_cancelled(identifier))
         self._abandoned_may_run()  # so that what is kept does not grow
         self._abandoned[identifier] = (asyncio.get_running_loop().time(), on_late)
 
@@ -208,8 +219,8 @@ class StdioSession:
 
     def _child_ended(self, why: str) -> None:
         error = self._why_lost(why)
-        for pending in self._pending.values():
-            _fail(pending, error)
+        for pending in [*self._pending.values(), *self._streams.values()]:
+            pending.fail(error)
         self._on_end(self)
 
     def _why_lost(self, why: str) -> OutcomeUnknown:
@@ -237,7 +248,7 @@ class StdioSession:
 
     def _answered(self, message: dict[str, Any]) -> None:
         abandoned = self._abandoned.pop(message["id"], None)
-        pending = self._pending.get(message["id"])
+        pending = self._pending.get(message["id"]) or self._streams.get(message["id"])
         if pending is None:
             self._count_unasked()
             if abandoned is not None:
@@ -245,36 +256,62 @@ class StdioSession:
                     abandoned[1](answer_in(message))
         elif not pending.answer.done():
             try:
-                pending.answer.set_result(answer_in(message))
+                pending.settle(answer_in(message))
             except BadMessage as error:
-                _fail(pending, faults.malformed(self._spec.name, str(error)))
+                pending.fail(faults.malformed(self._spec.name, str(error)))
 
     def _told(self, message: dict[str, Any]) -> None:
         self._count_unasked()
-        method = message["method"]
+        method, stream = message["method"], self._stream_of(message)
         if "id" in message:
             self._asked(message)
+        elif stream is not None and method == CANCELLED:
+            stream.settle({"result": {}})
+        elif stream is not None:
+            stream.tell(message)
         elif method == LIST_CHANGED:
             self._on_changed()
         elif method == "notifications/progress":
             self._progressed(message)
         elif method in CHANGES and self.on_told is not None and self.on_told(message):
             return
-        elif method != "notifications/cancelled":
+        elif method != CANCELLED:
             self._logged(message)
+
+    def _stream_of(self, message: Mapping[str, Any]) -> Pending | None:
+        """The subscription that a message belongs to, or ends."""
+        params = message.get("params")
+        if not self._streams or not isinstance(params, dict):
+            return None
+        meta = params.get("_meta")
+        named = meta.get(SUBSCRIPTION_ID) if isinstance(meta, dict) else None
+        if named is None and message["method"] == CANCELLED:
+            named = params.get("requestId")
+        return self._streams.get(named) if type(named) is int else None
 
     def _asked(self, message: dict[str, Any]) -> None:
         """What the program asks of its client goes to the only call that it can be about; else nothing is offered."""
+        if self.child is None:
+            return
+        if message["method"] == "ping" or self.modern or not any(one.ask for one in self._pending.values()):
+            self.child.write(reply_to(message))
+            return
         alone = self._alone()
-        if message["method"] != "ping" and alone is not None and alone.ask is not None:
-            task = asyncio.create_task(self._ask_client(alone.ask, message))
+        if alone is None:
+            self.child.write(answer_to(message, _WHOSE))
+        elif alone.ask is None:
+            self.child.write(reply_to(message))
+        else:
+            alone.asked += 1
+            task = asyncio.create_task(self._ask_client(alone, alone.ask, message))
             self._asking.add(task)
             task.add_done_callback(self._asking.discard)
-        elif self.child is not None:
-            self.child.write(reply_to(message))
 
-    async def _ask_client(self, ask: Ask, message: dict[str, Any]) -> None:
-        answer = await ask(message)
+    async def _ask_client(self, pending: Pending, ask: Ask, message: dict[str, Any]) -> None:
+        try:
+            answer = await ask(message)
+        finally:
+            pending.asked -= 1
         if self.child is not None:
             self.child.write(answer_to(message, answer))
 
@@ -290,11 +327,15 @@ class StdioSession:
         if alone is not None:
             alone.tell(message)
 
-    def _alone(self) -> _Pending | None:
-        """What names no call belongs to the only one there is; to none under `shared`, nor while one called off may run."""
-        if self._spec.isolation == "shared" or len(self._pending) != 1 or self._abandoned_may_run():
+    def _alone(self) -> Pending | None:
+        """Of which call a message that names none is: of the only one, or of the only one that waits for no answer of its
+        client. Of none under `shared`, nor while one that was called off may run.
+        """
+        if self._spec.isolation == "shared" or self._abandoned_may_run():
             return None
-        return next(iter(self._pending.values()))
+        at_work = [one for one in self._pending.values() if not one.asked]
+        meant = at_work or list(self._pending.values())
+        return meant[0] if len(meant) == 1 else None
 
     def _unreadable(self, line: bytes, error: BadMessage) -> None:
         """Fail the call that it answers, if that can be seen; a line that is none of the protocol's is passed over."""
@@ -304,7 +345,7 @@ class StdioSession:
         if pending is None and len(self._pending) == 1 and line.lstrip()[:1] in {b"{", b"["}:
             (pending,) = self._pending.values()
         if pending is not None:
-            _fail(pending, faults.malformed(self._spec.name, str(error)))
+            pending.fail(faults.malformed(self._spec.name, str(error)))
         else:
             log.debug("upstream_noise", upstream=self._spec.name, line=line[:200].decode("utf-8", "replace"))
 
@@ -315,36 +356,6 @@ class StdioSession:
             self.kill()
 
 
-async def open_session(
-    spec: UpstreamSpec,
-    peer: Peer,
-    on_end: Callable[[StdioSession], None],
-    on_changed: Callable[[], None],
-    limit_s: float,
-    pace: Pace | None = None,
-) -> StdioSession:
-    """Start the program and shake hands. Raises NotSent; then no process is left."""
-    session = StdioSession(spec, on_end, on_changed, peer, pace)
-    try:
-        async with asyncio.timeout(limit_s):
-            await session.open()
-    except NotStarted as error:
-        session.kill()
-        raise faults.failed_to_start(spec.name, str(error)) from error
-    except TimeoutError as error:
-        session.kill()
-        words = session.child.last_words if session.child is not None else None
-        raise faults.failed_to_start(spec.name, f"no handshake within {limit_s:g} s; {words or ''}") from error
-    except Exception as error:
-        session.kill()
-        detail = getattr(error, "detail", None) or str(error)
-        raise faults.failed_to_start(spec.name, detail) from error
-    except BaseException:
-        session.kill()
-        raise
-    return session
-
-
 def _own_token(params: dict[str, Any], identifier: int) -> tuple[dict[str, Any], int | str | None]:
     token = progress_token(params)
     if token is None:
@@ -352,7 +363,5 @@ def _own_token(params: dict[str, Any], identifier: int) -> tuple[dict[str, Any],
     return {**params, "_meta": {**params["_meta"], "progressToken": identifier}}, token
 
 
-def _fail(pending: _Pending, error: Exception) -> None:
-    if not pending.answer.done():
-        pending.answer.set_exception(error)
-        pending.answer.exception()  # whoever waited may have been cancelled in the same moment
+def _cancelled(identifier: int) -> bytes:
+    return notification(CANCELLED, {"requestId": identifier, "reason": "no longer wanted"})

@@ -12,6 +12,7 @@ from haltline.upstreams.isolation import introduction, key_of
 from haltline.upstreams.model import Caller, Isolation, Peer
 
 __all__ = [
+    "ACKNOWLEDGED",
     "CHANGES",
     "SUBSCRIBE",
     "SUBSCRIBING",
@@ -30,6 +31,7 @@ Line = tuple[str, str, str]
 """Over whose connection something was told: an isolation key, and what the client said of itself (`isolation`)."""
 Told = Callable[[Line, dict[str, Any]], bool]
 """Takes one message; whether somebody heard it."""
+ACKNOWLEDGED = "notifications/subscriptions/acknowledged"
 UPDATED = "notifications/resources/updated"
 CHANGES = frozenset({UPDATED, "notifications/prompts/list_changed", "notifications/resources/list_changed"})
 SUBSCRIBE = "resources/subscribe"
