@@ -86,6 +86,8 @@ class _Entry:
     state: HoldState
     charged: int = 0
     in_hour: bool = False
+    drill: bool = False
+    """A drill's: it takes no place of the agent that is drilled."""
 
     @property
     def settled(self) -> int:
@@ -132,9 +134,9 @@ class AgentAccount:
             self.day_settled = self.day_held = 0
 
     def admit(self, call_id: str, amount: int, now_us: int, *, rated: bool) -> None:
-        """`rated`: whether rate caps count it."""
-        entry = self._open[call_id] = _Entry(amount, now_us, "held")
-        self.running += 1
+        """`rated`: whether the caps on rate and on calls at once count it; a drill's they do not."""
+        entry = self._open[call_id] = _Entry(amount, now_us, "held", drill=not rated)
+        self.running += rated
         self.day_held += amount
         self._into_hour(entry)
         for window_s, times in self._admissions.items() if rated else ():
@@ -145,7 +147,7 @@ class AgentAccount:
         """Correct each window that the admission is still in (R8)."""
         entry = self._open[call_id]
         settled, held = entry.settled, entry.held
-        self.running -= entry.state == "held"
+        self.running -= entry.state == "held" and not entry.drill
         self.in_doubt += entry.amount * ((to == "in_doubt") - (entry.state == "in_doubt"))
         entry.state, entry.charged = to, charged
         settled, held = entry.settled - settled, entry.held - held
@@ -201,9 +203,9 @@ class AgentAccount:
         ).fetchone()
         self._load_open(
             tx.execute(
-                "SELECT id, amount_micros, admitted_us, state FROM holds"
+                "SELECT id, amount_micros, admitted_us, state, upstream = ? FROM holds"
                 " WHERE state IN ('held', 'in_doubt') AND agent_id = ?",
-                (agent_id,),
+                (DRILL, agent_id),
             )
         )
         rows = tx.execute(
@@ -214,10 +216,10 @@ class AgentAccount:
         for call_id, *values in rows:
             self._into_hour(self._open.get(call_id) or _Entry(*values))
 
-    def _load_open(self, rows: Iterable[tuple[str, int, int, HoldState]]) -> None:
-        for call_id, amount, admitted_us, state in rows:
-            self._open[call_id] = _Entry(amount, admitted_us, state)
-            self.running += state == "held"
+    def _load_open(self, rows: Iterable[tuple[str, int, int, HoldState, int]]) -> None:
+        for call_id, amount, admitted_us, state, drill in rows:
+            self._open[call_id] = _Entry(amount, admitted_us, state, drill=bool(drill))
+            self.running += state == "held" and not drill
             self.in_doubt += amount if state == "in_doubt" else 0
 
     def _into_hour(self, entry: _Entry) -> None:

@@ -30,6 +30,7 @@ from haltline.calls.watching import marks, watched
 from haltline.errors import NotFound, StoreUnavailable
 from haltline.identity import Unknown
 from haltline.ledger import Hold
+from haltline.policy.drill import DRILL, is_drill
 from haltline.policy.model import Allow, Deny, Halt, Principal, Reason
 
 if TYPE_CHECKING:
@@ -281,6 +282,7 @@ class Broker:
         said = {"haltline.call": running.id}
         if admitted is not None:
             said |= {"gen_ai.agent.id": admitted.who.agent, "haltline.session": admitted.who.session_id}
+            said |= {"haltline.drill": "true"} if is_drill(admitted.who) else {}
         if error is not None:
             said["error.type"] = error
         tool = None if request.target is None else request.target.name
@@ -341,7 +343,7 @@ def _hold(call: str, who: Principal, tool: Tool, allow: Allow, now_us: int) -> H
         agent_id=who.agent_id,
         session_id=who.session_id,
         tool=tool.name,
-        upstream=tool.upstream,
+        upstream=DRILL if is_drill(who) else tool.upstream,  # that of what no cap of the drilled agent counts
         amount_micros=allow.amount_micros,
         charged_micros=None,
         state="held",

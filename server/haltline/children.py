@@ -15,6 +15,7 @@ from haltline.errors import Conflict, RequestError
 from haltline.facts import gather
 from haltline.lineage import family
 from haltline.policy.caps import caps_to_json
+from haltline.policy.drill import as_drilled, is_drill
 from haltline.policy.durations import parse_duration
 from haltline.policy.model import CapKind, Caps
 from haltline.policy.money import format_amount, parse_amount
@@ -71,9 +72,12 @@ class Children:
         agent = identity.agent_by_id(tx, caller.agent_id)
         parent = identity.session(tx, caller.session_id)
         who = identity.principal(tx, agent, parent)
+        drilled = is_drill(who)
+        if drilled:
+            who = as_drilled(who)
         if parent.life(tx.now_us) != "open" or self._parts.halts.on(tx, parent.id, agent.id, who.sessions_above):
             raise Conflict("this session has been stopped")
-        tier = None if policy is None else policy.tier(agent.tier)
+        tier = None if policy is None else policy.tier(who.tier)
         if policy is None or tier is None or tier.children is None:
             raise Conflict("the policy does not let this agent open sessions any more")
         self._check_room(tx, tier.children, who)
@@ -89,7 +93,7 @@ class Children:
             caps=asked.caps,
             parent=parent.id,
         )
-        self._record(tx, agent, child)
+        self._record(tx, agent, child, drilled=drilled)
         return child, identity.issue_session_credential(tx, child)
 
     def _check_room(self, tx: Tx, grant: Grant, who: Principal) -> None:
@@ -110,14 +114,16 @@ class Children:
                     left = format_amount(max(standing.left, 0), policy.currency)
                     raise RequestError(f"budget: {left} are left of the task cap; ask for no more than that")
 
-    def _record(self, tx: Tx, agent: AgentRow, child: SessionRow) -> None:
-        body = {
+    def _record(self, tx: Tx, agent: AgentRow, child: SessionRow, *, drilled: bool) -> None:
+        body: dict[str, Any] = {
             "task": child.task,
             "expires_us": child.expires_us,
             "tools": None if child.tools is None else list(child.tools),
             "caps": caps_to_json(child.caps),
             "parent": child.parent_id,
         }
+        if drilled:
+            body["drill"] = True
         actor = f"agent:{agent.handle}"
         self._parts.audit.append(
             tx,

@@ -35,8 +35,9 @@ class Telemetry:
         self._rules = Counter(
             "haltline_rules_fired", "Rules that fired, by the policy's name for them.", ["rule"], registry=self.registry
         )
+        self._drills = Counter("haltline_drills", "Drills, by whether they held.", ["outcome"], registry=self.registry)
         self._decided = Histogram(
-            "haltline_decision_seconds", "From a call's arrival to its committed decision.", buckets=_FAST_S,
+            "haltline_decision_seconds", "From a call's arrival to its committed decision, drills' included.", buckets=_FAST_S,
             registry=self.registry,
         )  # fmt: skip
         self._dispatched = Histogram(
@@ -53,8 +54,12 @@ class Telemetry:
         self._known: dict[tuple[str, str], Any] = {}
 
     def heard(self, kind: str, body: Any) -> None:
-        """One audit event, as it is written."""
-        if kind == "call.allowed":
+        """One audit event, as it is written. A drill's calls are no calls of agents, so that they are not among them."""
+        if kind == "drill.ended":
+            self._drills.labels("held" if body.get("ok") else "failed").inc()
+        elif body.get("drill") is True:
+            return
+        elif kind == "call.allowed":
             self._decision("allow", "").inc()
         elif kind == "call.denied":
             reasons = body.get("reasons") or ()

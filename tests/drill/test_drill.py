@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import urllib.request
 
 import pytest
 
@@ -92,6 +93,17 @@ def test_a_drill_leaves_its_evidence_and_nothing_else(broker):
         result = control.query_audit(kind="drill.ended", newest=True, limit=1)["events"][0]
         events = control.query_audit(session=result["session"], limit=1000)["events"]
         kinds = {event["kind"] for event in events}
+        assert all(event.get("drill") for event in events if event["kind"].startswith("call."))
+        opens = [event for event in events if event.get("tool") == "haltline__open_session"]
+        assert {event["kind"] for event in opens} == {"call.allowed", "call.succeeded"}
+        (child,) = [
+            event
+            for event in control.query_audit(kind="session.opened", newest=True, limit=5)["events"]
+            if event.get("parent") == result["session"]
+        ]
+        assert (child["actor"], child["drill"]) == (f"agent:{result['agent']}", True), (
+            "its client opened it, by the tool"
+        )
         assert {"session.opened", "session.revoked", "call.allowed", "call.denied", "drill.ended"} <= kinds
         assert [one["step"] for one in result["steps"]] == SHOWN
         assert result["actor"] == "operator:admin"
@@ -121,6 +133,31 @@ async def test_no_upstream_can_take_the_name_of_the_drills(tmp_path):
     catalog = Catalog([ScriptedUpstream(name="haltline-drill")])
     with pytest.raises(ConfigError, match="rename it"):
         await catalog.keep_own(DrillUpstream())
+
+
+def test_a_drill_is_counted_as_one_and_its_calls_are_none_of_the_agents(broker):
+    with broker.control() as control:
+        control.add_agent("booking-9", "experimental", caps={"rate": "1/minute", "concurrent": 1})
+    before = metrics(broker)
+    assert control_drill(broker, agent="booking-9")["ok"], "also where the agent has one place alone"
+    after = metrics(broker)
+    assert after.pop("haltline_drills_total") == before.pop("haltline_drills_total", 0) + 1
+    assert after == before
+
+
+def metrics(broker):
+    """What is counted of calls and money, added up by its name."""
+    request = urllib.request.Request(
+        f"{broker.control_url}/metrics", headers={"Authorization": f"Bearer {broker.token}"}
+    )
+    with urllib.request.urlopen(request, timeout=30) as reply:
+        lines = [line.rpartition(" ") for line in reply.read().decode().splitlines() if not line.startswith("#")]
+    found = {}
+    for name, _, value in lines:
+        bare = name.partition("{")[0]
+        if bare in {f"haltline_{one}_total" for one in ("decisions", "calls", "spent_micros", "rules_fired", "drills")}:
+            found[bare] = found.get(bare, 0) + float(value)
+    return found
 
 
 @pytest.mark.promise("R16")

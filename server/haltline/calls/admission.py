@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from haltline.audit import Event, Kind
 from haltline.identity import Unknown
+from haltline.policy.drill import DRILL_TOOLS
 from haltline.policy.model import Reason
 
 if TYPE_CHECKING:
@@ -32,6 +33,8 @@ class Dead:
     agent: AgentRow
     session_id: str | None
     reason: Reason
+    drilled: bool = False
+    """Its session was a drill's."""
 
 
 class Doorman:
@@ -60,10 +63,10 @@ class Doorman:
         life = session.life(tx.now_us)
         if life == "revoked":
             text = "this session was revoked by an operator; do not retry, its credential is dead"
-            return self._dead(tx, agent, session.id, Reason("session.revoked", text), session.ended_us or 0)
+            return self._dead(tx, agent, session, Reason("session.revoked", text), session.ended_us or 0)
         if life == "expired":
             text = "this session has expired; ask for a new one, its credential is dead"
-            return self._dead(tx, agent, session.id, Reason("session.expired", text), session.expires_us)
+            return self._dead(tx, agent, session, Reason("session.expired", text), session.expires_us)
         return self._identity.principal(tx, agent, session)
 
     def _of_agent(
@@ -119,7 +122,11 @@ class Doorman:
         )
         return session
 
-    def _dead(self, tx: Tx, agent: AgentRow, session_id: str | None, reason: Reason, since_us: int) -> Dead | Unknown:
+    def _dead(
+        self, tx: Tx, agent: AgentRow, session: SessionRow | None, reason: Reason, since_us: int
+    ) -> Dead | Unknown:
         if tx.now_us > since_us + self._grace_us:
             return Unknown(reason.code.replace("session.", "credential."), f"{reason.text}.")
-        return Dead(agent, session_id, reason)
+        if session is None:
+            return Dead(agent, None, reason)
+        return Dead(agent, session.id, reason, session.tools == DRILL_TOOLS)

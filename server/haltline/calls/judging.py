@@ -15,6 +15,7 @@ from haltline.facts import gather
 from haltline.policy.decide import for_child
 from haltline.policy.drill import DRILL, as_drilled, is_drill
 from haltline.policy.model import Allow, Deny, Facts, Reason, ToolCall
+from haltline.policy.tiers import OPEN_SESSION
 from haltline.quarantine import comes_first, not_served
 
 if TYPE_CHECKING:
@@ -109,7 +110,8 @@ def _unlisted(parts: Parts, who: Principal, policy: Policy, tool: str) -> Deny:
 def _decide(policy: Policy, asked: ToolCall, who: Principal, facts: Facts, now_us: int) -> Decision:
     """The decision; whatever breaks in it is a refusal (P6)."""
     try:
-        return policy.decide(asked, as_drilled(who) if asked.upstream == DRILL else who, facts, now_us)
+        drilled = asked.upstream == DRILL or (asked.tool == OPEN_SESSION and is_drill(who))
+        return policy.decide(asked, as_drilled(who) if drilled else who, facts, now_us)
     except Exception as error:
         log.error("policy_failed", exc_info=error)
         return Deny((Reason("policy.error", "the policy failed on this call; an operator must look at it"),))

@@ -14,6 +14,7 @@ from haltline.calls.billing import billed
 from haltline.errors import Conflict, NotFound
 from haltline.facts import as_recorded
 from haltline.overage import Overage
+from haltline.policy.drill import DRILL, is_drill
 from haltline.policy.model import Halt
 
 if TYPE_CHECKING:
@@ -71,6 +72,8 @@ class Said:
             described["method"] = self.request.method
         if self.tool is not None:
             described["tool_digest"] = self.tool.digest
+        if is_drill(self.who):
+            described["drill"] = True
         if self.keyed is not None:
             described["idempotency"] = self.keyed.mark.hex()
         if self.judged.above:
@@ -184,6 +187,7 @@ def halted(
 
 def denied_dead(tx: Tx, parts: Parts, call: str, dead: Dead, request: CallRequest) -> None:
     """A call with a credential that has ended."""
+    drilled = {"drill": True} if dead.drilled else {}
     parts.audit.append(
         tx,
         Event(
@@ -194,7 +198,7 @@ def denied_dead(tx: Tx, parts: Parts, call: str, dead: Dead, request: CallReques
             session=dead.session_id,
             call=call,
             tool=request.tool,
-            body={"decision": "deny", "reasons": _reasons([dead.reason]), "from": request.source},
+            body={"decision": "deny", "reasons": _reasons([dead.reason]), "from": request.source, **drilled},
             payloads={"arguments": request.arguments},
         ),
     )
@@ -246,7 +250,7 @@ def _of_call(
         tool=admitted.tool.name,
         upstream=admitted.tool.upstream,
         policy=admitted.policy_version,
-        body=body,
+        body={**body, "drill": True} if is_drill(who) else body,
         payloads=payloads,
     )
 
@@ -288,6 +292,7 @@ def resolved(
 ) -> None:
     """The event of a hold whose call is over: it ended after a crash or at its deadline, or was answered late."""
     handle = parts.identity.agent_by_id(tx, hold.agent_id).handle
+    drilled = {"drill": True} if hold.upstream == DRILL else {}
     parts.audit.append(
         tx,
         Event(
@@ -299,7 +304,7 @@ def resolved(
             call=hold.id,
             tool=hold.tool,
             upstream=hold.upstream,
-            body={**body, "amount_micros": hold.amount_micros, "admitted_us": hold.admitted_us},
+            body={**body, **drilled, "amount_micros": hold.amount_micros, "admitted_us": hold.admitted_us},
             payloads=payloads,
         ),
     )

@@ -30,6 +30,7 @@ TICK = 0.01
 """Between two calls of a loop."""
 LOOPS = 5
 """So many calls that went well are a loop, and a bystander that stands by."""
+OPEN_SESSION = "haltline__open_session"
 AGAIN = 3
 """So many calls after the stop show that the first refusal was no accident."""
 REFUSED = re.compile(r"(?:Halted|Denied|Unknown) \[(?P<code>[a-z_.]+)\]")
@@ -46,6 +47,7 @@ class Crew:
     def __init__(self, url: str, tick: str, work: str, certificate: str | None) -> None:
         self._url, self._tick, self._work = url, tick, work
         self._verify: Any = True if certificate is None else _trusting(certificate)
+        self._drilled: Client | None = None
         self._bystander_ends = False
         self._stopped = anyio.Event()
 
@@ -63,6 +65,7 @@ class Crew:
                 await self.connect(stack, token, era)
                 for token, era in ((drilled, "auto"), (drilled, "legacy"), (bystander, "auto"))
             ]
+            self._drilled = loop
             tell("connected", eras=sorted({loop.protocol_version, long.protocol_version}))
             tasks.start_soon(self._loop, loop)
             tasks.start_soon(self._long, long)
@@ -76,6 +79,8 @@ class Crew:
                 self._stopped.set()
             elif told["do"] == "bystander":
                 self._bystander_ends = True
+            elif told["do"] == "child":
+                tell("opened", **await self._open(self._drilled))
             elif told["do"] == "again":
                 tell(told["as"], answers=[await self._fresh(told["token"], era) for era in ERAS])
 
@@ -120,15 +125,31 @@ class Crew:
             return {"era": era, "ok": False, "code": "connection.refused", "text": _first_line(error)}
 
     @staticmethod
+    async def _open(client: Client | None) -> dict[str, Any]:
+        """A session for a sub-agent, by the tool with which agents open one."""
+        assert client is not None
+        try:
+            result = await client.call_tool(OPEN_SESSION, {"task": "drill", "budget": "0.01"})
+        except MCPError as error:
+            return {"ok": False, "text": error.message[:300]}
+        if result.is_error or result.structured_content is None:
+            return {"ok": False, "text": _text(result.content)[:300]}
+        return {"ok": True, **{key: result.structured_content[key] for key in ("session", "token")}}
+
+    @staticmethod
     async def _call(client: Client, tool: str) -> dict[str, Any]:
         try:
             result = await client.call_tool(tool, {})
         except MCPError as error:
             return {"ok": False, "code": f"mcp.{error.code}", "text": error.message[:300], "at": time.monotonic()}
-        text = "\n".join(part.text for part in result.content if isinstance(part, TextContent))
+        text = _text(result.content)
         refused = REFUSED.match(text)
         code = refused["code"] if refused else None
         return {"ok": not result.is_error, "code": code, "text": text[:300], "at": time.monotonic()}
+
+
+def _text(content: list[Any]) -> str:
+    return "\n".join(part.text for part in content if isinstance(part, TextContent))
 
 
 def _trusting(certificate: str) -> ssl.SSLContext:

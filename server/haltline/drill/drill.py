@@ -17,7 +17,7 @@ import anyio
 from haltline.alerts.model import WebhookSettings
 from haltline.alerts.outbox import Outbox
 from haltline.alerts.webhook import WebhookChannel
-from haltline.audit import Event, Kind
+from haltline.audit import Kind
 from haltline.calls import records
 from haltline.control.agents import Agents
 from haltline.control.desk import Desk, Operator, Request
@@ -29,6 +29,7 @@ from haltline.drill.receiver import Receiver, receiving
 from haltline.drill.steps import Fault, Timeline, all_refused, since_ms
 from haltline.errors import NotFound
 from haltline.policy.drill import DRILL, DRILL_TOOLS
+from haltline.policy.tiers import OPEN_SESSION
 from haltline.upstreams.drill import TICK, WORK, DrillUpstream, Seen
 from haltline.upstreams.tool_names import tool_name
 
@@ -140,7 +141,7 @@ class Drill:
         seen, step = self._upstream.listen(self.session), self.timeline.step
         held = await step("agents connected", lambda: self._connected(crew, drilled, bystander), STARTED_WITHIN_S)
         held = held and await step("loop and long call running", lambda: self._running(crew, seen), STARTED_WITHIN_S)
-        held = held and await step("child session opened", lambda: self._child_works(crew, drilled["agent"]))
+        held = held and await step("child session opened", lambda: self._child_works(crew))
         if not held or not await step(f"{self._how} returned", lambda: self._stop(desk, crew)):
             return
         begun = seen.begun
@@ -171,35 +172,14 @@ class Drill:
         await seen.working.wait()
         return f"{seen.begun} calls have arrived, the long one among them"
 
-    async def _child_works(self, crew: Clients, agent: str) -> str:
-        """A session below the drilled one (R20), as an agent opens it for a sub-agent."""
-        parts = self._own_parts
-
-        def unit(tx: Tx) -> tuple[str, str]:
-            parent, row = parts.identity.session(tx, self.session), parts.identity.agent(tx, agent)
-            child = parts.identity.open_session(
-                tx,
-                row,
-                task="drill",
-                expires_us=parent.expires_us,
-                opened_by=self._operator.actor,
-                tools=DRILL_TOOLS,
-                parent=parent.id,
-            )
-            body = {"task": child.task, "expires_us": child.expires_us, "parent": parent.id}
-            event = Event(
-                Kind.SESSION_OPENED,
-                self._operator.actor,
-                agent=row.handle,
-                agent_id=row.id,
-                session=child.id,
-                body=body,
-            )
-            parts.audit.append(tx, event)
-            return child.id, parts.identity.issue_session_credential(tx, child)
-
-        child, self._child = await parts.writer.run(unit)
-        return f"{child}: {await self._answered(crew, self._child, 'child')}"
+    async def _child_works(self, crew: Clients) -> str:
+        """A session below the drilled one (R20), which its client opens as agents do."""
+        await crew.tell({"do": "child"})
+        opened = await crew.heard("opened")
+        if not opened["ok"]:
+            raise Fault(f"{OPEN_SESSION} opened none: {opened['text']}")
+        self._child = opened["token"]
+        return f"{opened['session']}, by {OPEN_SESSION}: {await self._answered(crew, self._child, 'child')}"
 
     async def _stop(self, desk: Desk, crew: Clients) -> str:
         stops, reason, begun = Stops(desk), f"drill: {self._how} is shown to work", time.monotonic()

@@ -1,4 +1,5 @@
-"""The tier of drills: built in, so that a drill needs nothing of the policy's files, and reaches no tool but its own.
+"""The tier of drills: built in, so that a drill needs nothing of the policy's files, and reaches no tool but its own and
+the one that opens sessions for sub-agents.
 
 Which sessions are a drill's is told by their tools: a drill narrows each session that it opens to these.
 """
@@ -9,7 +10,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from haltline.policy.model import NO_CAPS
-from haltline.policy.tiers import Tier
+from haltline.policy.tiers import OPEN_SESSION, Children, Tier
 
 if TYPE_CHECKING:
     from haltline.policy.model import Principal
@@ -18,7 +19,7 @@ __all__ = ["DRILL", "DRILL_TIER", "DRILL_TOOLS", "as_drilled", "is_drill"]
 
 DRILL = "haltline-drill"
 """The tier, the upstream that has its tools, and the agent that is drilled by itself."""
-DRILL_TOOLS = (f"{DRILL}__*",)
+DRILL_TOOLS = (f"{DRILL}__*", OPEN_SESSION)
 SESSION_S = 600.0
 """Longer than a drill can take; what is left of one that broke off ends by itself."""
 
@@ -37,6 +38,7 @@ DRILL_TIER = Tier(
     auto_session_idle_s=SESSION_S,
     auto_session_longest_s=SESSION_S,
     session_expires_s=SESSION_S,
+    children=Children(most=1, depth=1),
 )
 
 
