@@ -48,6 +48,7 @@ from haltline.policy_source import PolicySource
 from haltline.quarantine import Quarantine
 from haltline.redact import Redactor
 from haltline.setup.first_start import first_operators
+from haltline.signals.recount import Recount
 from haltline.signals.table import Signals
 from haltline.spans import open_spans
 from haltline.store.database import connect_writer
@@ -282,6 +283,7 @@ class App:
         tasks.start_soon(record_late, parts)
         tasks.start_soon(ClockWatch(parts).run)
         tasks.start_soon(self._watcher.run)
+        tasks.start_soon(Recount(parts.signals, parts.writer, parts.reader, lambda: parts.policies.zone).run)
         tasks.start_soon(self._watch_policy)
         tasks.start_soon(self._flush_attempts)
         if self._settings.drill_every_s is not None:
@@ -314,7 +316,6 @@ class App:
     def _policy_event(self, tx: Tx, by: str) -> None:
         policies = self._parts.policies
         self._parts.ledger.forget()
-        self._parts.signals.forget()
         version = policies.current.version if policies.current is not None else None
         if policies.problems:
             body = {"problems": [str(problem) for problem in policies.problems], "in_force": version}

@@ -138,3 +138,23 @@ async def test_a_snapshot_of_another_form_or_a_damaged_one_is_rebuilt_from_the_l
         assert live["calls"] == 4
         said = "".join(capfd.readouterr())
         assert (said.count("signals_rebuilt_from_the_log"), said.count(why)) == (1, 1)
+
+
+async def test_with_more_agents_than_are_remembered_each_is_let_go_of_with_its_snapshot(tmp_path):
+    async with world(tmp_path, policy=RULED) as there:
+        signals = there.parts.signals
+        signals._most = 2
+        agents = [await there.agent(f"agent-{number}") for number in range(5)]
+        tokens = [(await there.session(agent))[1] for agent in agents]
+        for _ in range(2):
+            for token in tokens:
+                assert "result" in await there.call(token, arguments={"recipient": "acme"})
+        await there.run(signals.save)
+        behind = await there.parts.reader.rows(
+            "SELECT 1 FROM agents LEFT JOIN signals ON agent_id = agents.id"
+            " WHERE seq IS NULL OR seq < (SELECT max(seq) FROM events WHERE events.agent_id = agents.id)"
+        )
+        assert behind == []
+        for agent in agents:
+            live, recomputed = await live_and_recomputed(there, agent.id)
+            assert live == recomputed

@@ -16,13 +16,31 @@ DAY_US, HOUR_US = 86_400_000_000, 3_600_000_000
 START_US = 20_003 * DAY_US
 STEPS = st.lists(
     st.tuples(
-        st.sampled_from(["call", "call", "end", "end", "doubt", "void", "denied", "restart", "resume"]),
+        st.sampled_from(
+            ["call", "call", "end", "end", "doubt", "void", "denied", "restart", "resume", "zone", "count"]
+        ),
         st.sampled_from([0, 1, 1_000_000, 400_000_000, 2 * HOUR_US, DAY_US]),
         st.integers(0, 500_000),
         st.integers(0, 10),
     ),
     max_size=60,
 )
+
+
+ZONES = ["Europe/Berlin", "America/St_Johns", "UTC", "Asia/Kathmandu"]
+
+
+def of_all(facts: list[Fact], zone: str) -> AgentSignals:
+    state = AgentSignals(zone=zone)
+    for fact in facts:
+        state.fold(fact, zone)
+    return state
+
+
+def count_again(state: AgentSignals, facts: list[Fact]) -> None:
+    """As after a change of the zone, in the zone that is in force."""
+    past = of_all([fact for fact in facts if fact.seq <= state.week_after], state.zone)
+    state.counted(past.week)
 
 
 class Teller:
@@ -65,14 +83,18 @@ class Teller:
 @pytest.mark.promise("R8", "P12")
 @given(STEPS)
 def test_signals_folded_live_equal_signals_recomputed_and_a_plain_count(steps):
-    teller, live, told = Teller(), AgentSignals(), 0
+    teller, live, told, zone = Teller(), AgentSignals(), 0, "Europe/Berlin"
     for act, later_us, amount, which in steps:
         teller.now_us += later_us
+        if act == "zone":
+            zone = ZONES[which % len(ZONES)]
+        if act == "count":
+            count_again(live, teller.facts)
         if act == "restart":
             live = AgentSignals.loaded(orjson.loads(orjson.dumps(live.stored(), option=orjson.OPT_NON_STR_KEYS)))
         teller.step(act, amount, which)
         for fact in teller.facts[told:]:
-            live.fold(fact, "Europe/Berlin")
+            live.fold(fact, zone)
         told = len(teller.facts)
         now_us = teller.now_us
         if now_us != teller.resumed_us and all(at_us != teller.resumed_us for at_us, _ in teller.calls):
@@ -81,9 +103,9 @@ def test_signals_folded_live_equal_signals_recomputed_and_a_plain_count(steps):
         day_us = now_us - now_us % DAY_US
         of_day = sum(counts for at_us, counts in teller.calls if day_us <= at_us < day_us + DAY_US)
         assert live.day_spent(day_us, day_us + DAY_US) == of_day
-    recomputed = AgentSignals()
-    for fact in teller.facts:
-        recomputed.fold(fact, "Europe/Berlin")
+    live.rezone(zone)
+    count_again(live, teller.facts)
+    recomputed = of_all(teller.facts, zone)
     assert live.stored() == recomputed.stored()
 
 

@@ -41,6 +41,8 @@ class History(Protocol):
         """By hour of the week: the hour since the epoch in which it was used first; 0: never."""
         ...
 
+    @property
+    def week_known(self) -> bool: ...
     def spent(self, window_s: float, now_us: int) -> int: ...
     def average(self, days: int, now_us: int) -> Average: ...
     def day_spent(self, start_us: int, end_us: int) -> int: ...
@@ -271,7 +273,7 @@ class OffHours:
             return None
         observed = f"{DAYS[here.weekday()]} {here:%H:%M}"
         cause = f"{here:%Y-%m-%d}"
-        learning = self.declared is None and self.of.learning(moment)
+        learning = self.declared is None and (self.of.learning(moment) or not moment.history.week_known)
         return Finding(cause, "the agent's hours", observed, {"at": observed}, learning)
 
     @staticmethod

@@ -17,7 +17,7 @@ from haltline.signals.state import AgentSignals
 if TYPE_CHECKING:
     from haltline.store.writer import Tx
 
-__all__ = ["FORM", "read", "usable", "write"]
+__all__ = ["FORM", "in_other_zones", "read", "usable", "write"]
 
 FORMAT = 1
 """Count up when a field of `AgentSignals` says something else than before; a field more or less is noticed by itself."""
@@ -28,12 +28,10 @@ FORM = f"{FORMAT}.{blake2b(_FIELDS.encode(), digest_size=4).hexdigest()}"
 log = structlog.get_logger(__name__)
 
 
-def read(tx: Tx, agent_id: str, time_zone: str) -> AgentSignals | None:
+def read(tx: Tx, agent_id: str) -> AgentSignals | None:
     """None where there is none that can be gone on from: then all is folded from the log."""
-    row = tx.execute("SELECT form, time_zone, digest, state FROM signals WHERE agent_id = ?", (agent_id,)).fetchone()
-    if row is None or not _can_be_read(agent_id, row[0], row[2], row[3]):
-        return None
-    return AgentSignals.loaded(orjson.loads(row[3])) if row[1] == time_zone else None
+    row = tx.execute("SELECT form, digest, state FROM signals WHERE agent_id = ?", (agent_id,)).fetchone()
+    return AgentSignals.loaded(orjson.loads(row[2])) if row is not None and _can_be_read(agent_id, *row) else None
 
 
 def usable(tx: Tx, agent_id: str) -> bool:
@@ -45,14 +43,19 @@ def usable(tx: Tx, agent_id: str) -> bool:
     return False
 
 
-def write(tx: Tx, agent_id: str, state: AgentSignals, time_zone: str) -> None:
+def write(tx: Tx, agent_id: str, state: AgentSignals) -> None:
     data = orjson.dumps(state.stored(), option=orjson.OPT_NON_STR_KEYS)
     tx.execute(
         "INSERT INTO signals (agent_id, seq, time_zone, state, form, digest) VALUES (?,?,?,?,?,?) ON CONFLICT (agent_id)"
         " DO UPDATE SET seq = excluded.seq, time_zone = excluded.time_zone, state = excluded.state,"
         " form = excluded.form, digest = excluded.digest",
-        (agent_id, state.seq, time_zone, data, FORM, _digest(data)),
+        (agent_id, state.seq, state.zone if state.week_known else "", data, FORM, _digest(data)),
     )
+
+
+def in_other_zones(tx: Tx, time_zone: str) -> list[str]:
+    """Agents whose snapshot does not have all hours of the week in this zone."""
+    return [row[0] for row in tx.execute("SELECT agent_id FROM signals WHERE time_zone != ?", (time_zone,))]
 
 
 def _can_be_read(agent_id: str, form: str, digest: bytes, data: bytes) -> bool:

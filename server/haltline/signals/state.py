@@ -81,6 +81,10 @@ class AgentSignals:
     """[at, 1 if it failed] of the last hour."""
     week: list[int] = field(default_factory=lambda: [0] * 168)
     """By hour of the week in the policy's zone, from Monday 00:00: the hour since the epoch that used it first; 0: none."""
+    zone: str = ""
+    """The zone that the week is in."""
+    week_after: int = 0
+    """Where the zone was changed: the week has only what came after this event, until the rest is `counted` again."""
     tools: dict[str, int] = field(default_factory=dict)
     upstreams: dict[str, int] = field(default_factory=dict)
     destinations: dict[str, int] = field(default_factory=dict)
@@ -96,6 +100,8 @@ class AgentSignals:
     _windows: dict[float, _Window] = field(default_factory=dict)
 
     def fold(self, fact: Fact, time_zone: str) -> None:
+        if time_zone != self.zone:
+            self.rezone(time_zone)
         self.seq = fact.seq
         if fact.drill:
             return
@@ -109,6 +115,25 @@ class AgentSignals:
             self._resumed()
         else:
             self._ended(fact)
+
+    # the hours of the week, all that depends on the zone
+
+    def rezone(self, time_zone: str) -> None:
+        """Count the hours of the week in another zone from now on; those of what was folded before are not known then."""
+        if self.zone and self.calls and time_zone != self.zone:
+            self.week = [0] * 168
+            self.week_after = self.seq
+        self.zone = time_zone
+
+    def counted(self, week: list[int]) -> None:
+        """Add the hours of the week of all events up to `week_after`, in the zone that is in force."""
+        self.week = [before or since for before, since in zip(week, self.week, strict=True)]
+        self.week_after = 0
+
+    @property
+    def week_known(self) -> bool:
+        """Not while hours are being counted anew after a change of the zone."""
+        return self.week_after == 0
 
     # what a fact changes
 

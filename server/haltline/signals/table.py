@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 __all__ = ["REMEMBERED_MAX", "Signals", "folded"]
 
 REMEMBERED_MAX = 2_000
-"""More agents than this are all dropped, and loaded again when touched."""
+"""Of more agents than this the one loaded longest ago is let go of, and loaded again when touched."""
 SAVED_PER_UNIT = 20
 FOLDED_PER_UNIT = 5_000
 LEFT_FOR_LATER = 500
@@ -43,7 +43,7 @@ class Signals:
         """At a start: the agent, by its id, up to which every history was looked at."""
 
     def forget(self) -> None:
-        """Drop all that is remembered; in the writer thread: a commit failed, or the policy's zone changed."""
+        """Drop all that is remembered; in the writer thread: a commit failed."""
         self._agents.clear()
 
     @property
@@ -75,16 +75,25 @@ class Signals:
         self._unsaved.add(agent_id)
 
     def agent(self, tx: Tx, agent_id: str) -> AgentSignals:
-        known = self._agents.get(agent_id)
+        known, zone = self._agents.get(agent_id), self._zone()
         if known is None:
             if len(self._agents) >= self._most:
-                self._agents.clear()
-            zone = self._zone()
-            known = snapshots.read(tx, agent_id, zone) or AgentSignals()
+                self._let_go(tx)
+            known = snapshots.read(tx, agent_id) or AgentSignals()
             while _fold_on(tx, agent_id, known, zone) == FOLDED_PER_UNIT:
                 pass
             self._agents[agent_id] = known
+        if known.zone != zone:
+            known.rezone(zone)
         return known
+
+    def _let_go(self, tx: Tx) -> None:
+        """Of one, its snapshot written first, so that it need not be folded again."""
+        agent_id = next(iter(self._agents))
+        state = self._agents.pop(agent_id)
+        if agent_id in self._unsaved:
+            snapshots.write(tx, agent_id, state)
+            self._unsaved.discard(agent_id)
 
     def _drop(self, agent_id: str) -> None:
         self._agents.pop(agent_id, None)
@@ -93,13 +102,24 @@ class Signals:
 
     def save(self, tx: Tx) -> int:
         """Write the snapshots of some agents with new facts; returns how many are left."""
-        zone = self._zone()
         for _ in range(min(SAVED_PER_UNIT, len(self._unsaved))):
             agent_id = self._unsaved.pop()
             state = self._agents.get(agent_id)
             if state is not None:
-                snapshots.write(tx, agent_id, state, zone)
+                snapshots.write(tx, agent_id, state)
         return len(self._unsaved)
+
+    def in_other_zones(self, tx: Tx) -> list[str]:
+        """Agents whose hours of the week are to be counted again, as their snapshots say."""
+        return snapshots.in_other_zones(tx, self._zone())
+
+    def counted(self, tx: Tx, agent_id: str, zone: str, up_to: int, week: list[int]) -> None:
+        """The hours of the week of an agent's events up to one; of no use if the zone was changed again meanwhile."""
+        state = self.agent(tx, agent_id)
+        if (state.zone, state.week_after) == (zone, up_to):
+            tx.on_rollback(lambda: self._drop(agent_id))
+            state.counted(week)
+            snapshots.write(tx, agent_id, state)
 
     def catch_up(self, tx: Tx) -> bool:
         """Fold some of what no snapshot says yet; False when little is left of every agent. Before agents are served."""
@@ -110,9 +130,9 @@ class Signals:
         for (agent_id,) in agents:
             snapshots.usable(tx, agent_id)
             if _behind(tx, agent_id) >= LEFT_FOR_LATER:
-                state = snapshots.read(tx, agent_id, zone) or AgentSignals()
+                state = snapshots.read(tx, agent_id) or AgentSignals()
                 _fold_on(tx, agent_id, state, zone)
-                snapshots.write(tx, agent_id, state, zone)
+                snapshots.write(tx, agent_id, state)
                 return True
             self._caught_up = agent_id
         return bool(agents)

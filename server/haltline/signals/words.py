@@ -28,7 +28,8 @@ def usual(state: AgentSignals, now_us: int, currency: str, time_zone: str) -> li
     told = [f"{state.calls} calls since {iso(state.first_us)[:10]}, {state.refused} refused"]
     if now_us - state.first_us < _LEARNED_US:
         told[0] += "; less than a week, so most rules still learn what is usual"
-    told.append(f"weekdays {_hours(state.week, range(5))}, weekends {_hours(state.week, range(5, 7))} ({time_zone})")
+    hours = f"weekdays {_hours(state.week, range(5))}, weekends {_hours(state.week, range(5, 7))} ({time_zone})"
+    told.append(hours if state.week_known else f"hours of use are being counted anew for {time_zone}; so far {hours}")
     told.append(f"tools: {_names(state.tools)}")
     if state.destinations:
         told.append(f"destinations: {_names(state.destinations)}")
