@@ -33,9 +33,9 @@ class Balance(TypedDict):
 
 
 class Allowance(TypedDict):
-    """What was added to a cap of a session or an agent, all that is in force together.
+    """What one person added to a cap of a session or an agent, in force `until` then.
 
-    `left` is what is not used up: the cap itself is used up first. `until`: when the first of it ends.
+    `left` is what is not used up: first the cap itself is, then what ends first.
     """
 
     target: str

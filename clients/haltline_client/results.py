@@ -147,6 +147,8 @@ class Agent(TypedDict):
     sessions_open: int
     spent_day: Money
     cap_day: Money | None
+    held: NotRequired[Money]
+    in_doubt: NotRequired[Money]
 
 
 class AgentList(TypedDict):
@@ -168,7 +170,10 @@ class Event(TypedDict, total=False):
 
 
 class Session(TypedDict):
-    """One run of an agent on one task. `cap` is the task's."""
+    """One run of an agent on one task. `cap` is the task's, `calls_cap` that on the number of calls.
+
+    `spent`, `held` by calls that run and `in_doubt` count against the cap, what sessions below it did included.
+    """
 
     session: str
     agent: str
@@ -178,8 +183,10 @@ class Session(TypedDict):
     expires_at: str
     spent: Money
     held: Money
+    in_doubt: NotRequired[Money]
     cap: Money | None
     calls: int
+    calls_cap: NotRequired[int | None]
     running: int
     parent: NotRequired[str | None]
     """The session that opened it for a sub-agent. What a session spent includes what those below it did."""
@@ -338,6 +345,7 @@ class Explanation(TypedDict):
     amount: NotRequired[Money | None]
     reasons: list[Reason]
     rules: list[RuleSaid]
+    balances: NotRequired[list[Balance]]
     allowances: NotRequired[list[Allowance]]
 
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, NotRequired, TypedDict
 
 if TYPE_CHECKING:
     from haltline_client.alert_results import ChannelBacklog
-    from haltline_client.cap_results import Allowance
+    from haltline_client.cap_results import Allowance, Balance
     from haltline_client.results import Halt, Money
 
 __all__ = ["Status", "StatusAgent", "StatusAlerts", "StatusInDoubt", "StatusPolicy", "StatusStore", "Upstream"]
@@ -21,7 +21,7 @@ class StatusPolicy(TypedDict):
 
 
 class StatusAgent(TypedDict):
-    """One agent's line of the status."""
+    """One agent in the status. `held` by calls that run, and `in_doubt`, count beside `spent_day`; `balances`: all its caps."""
 
     agent: str
     tier: str
@@ -31,14 +31,17 @@ class StatusAgent(TypedDict):
     spent_day: Money
     cap_day: Money | None
     held: Money
+    in_doubt: NotRequired[Money]
+    balances: NotRequired[list[Balance]]
 
 
 class StatusInDoubt(TypedDict):
-    """Calls whose outcome is unknown and which count against their caps."""
+    """Calls whose outcome is unknown and which count against their caps; at `charges_at` the first ends by itself."""
 
     count: int
     amount: Money
     oldest_at: NotRequired[str | None]
+    charges_at: NotRequired[str | None]
 
 
 class StatusAlerts(TypedDict):

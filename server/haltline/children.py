@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 from haltline.audit import Event, Kind
 from haltline.clock import iso
 from haltline.errors import Conflict, RequestError
-from haltline.facts import gather
 from haltline.lineage import family
 from haltline.policy.caps import caps_to_json
 from haltline.policy.drill import as_drilled, is_drill
@@ -20,7 +19,7 @@ from haltline.policy.durations import parse_duration
 from haltline.policy.model import CapKind, Caps
 from haltline.policy.money import format_amount, parse_amount
 from haltline.policy.patterns import check_pattern
-from haltline.standings import standings
+from haltline.standings import balances
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -108,11 +107,10 @@ class Children:
     def _check_budget(self, tx: Tx, policy: Policy, who: Principal, caps: Caps) -> None:
         """Raises RequestError where the slice is more than what is left in this session or one above it."""
         assert caps.task_micros is not None
-        for one in (who, *who.above):
-            for standing in standings(one, policy, gather(tx, self._parts, one, policy)):
-                if standing.kind is CapKind.TASK and caps.task_micros > standing.left:
-                    left = format_amount(max(standing.left, 0), policy.currency)
-                    raise RequestError(f"budget: {left} are left of the task cap; ask for no more than that")
+        for one in balances(tx, self._parts, who):
+            if one.kind is CapKind.TASK and caps.task_micros > one.left:
+                left = format_amount(max(one.left, 0), policy.currency)
+                raise RequestError(f"budget: {left} are left of the task cap; ask for no more than that")
 
     def _record(self, tx: Tx, agent: AgentRow, child: SessionRow, *, drilled: bool) -> None:
         body: dict[str, Any] = {

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 from haltline.facts import gather
 from haltline.policy.balance import OF_SESSION, balance
-from haltline.policy.model import CapKind
 
 if TYPE_CHECKING:
     from haltline.parts import Parts
@@ -16,9 +15,7 @@ if TYPE_CHECKING:
     from haltline.policy.policy import Policy
     from haltline.store.writer import Tx
 
-__all__ = ["balances", "standing", "standings"]
-
-_HALTING = OF_SESSION | {CapKind.HOUR, CapKind.DAY}
+__all__ = ["balances", "standing"]
 
 
 def balances(tx: Tx, parts: Parts, who: Principal) -> tuple[Balance, ...]:
@@ -49,8 +46,3 @@ def standing(who: Principal, policy: Policy, facts: Facts) -> tuple[Balance, ...
         for one in (balance(cap, facts) for cap in policy.limits(who))
         if who.session_id or one.kind not in OF_SESSION
     )
-
-
-def standings(who: Principal, policy: Policy, facts: Facts) -> tuple[Balance, ...]:
-    """Of these the caps that halt (R3): task, hour, day, number of calls."""
-    return tuple(one for one in standing(who, policy, facts) if one.kind in _HALTING)

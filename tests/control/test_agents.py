@@ -133,7 +133,8 @@ async def test_a_detail_shows_what_counts_against_each_cap(at: Desk) -> None:
         "call.succeeded",
     ]
     [listed] = shown["sessions"]
-    assert (listed["spent"]["micros"], listed["held"]["micros"], listed["running"]) == (150_000, 70_000, 0)
+    assert [listed[name]["micros"] for name in ("spent", "held", "in_doubt")] == [150_000, 0, 70_000]
+    assert (listed["running"], listed["calls"], listed["calls_cap"]) == (0, 3, 100)
     row = (await at.ask("list_agents"))["agents"][0]
     assert (row["spent_day"]["text"], row["cap_day"]["text"]) == ("0.15 USD", "5.00 USD")
 

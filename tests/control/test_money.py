@@ -28,6 +28,7 @@ async def test_a_call_in_doubt_is_shown_with_its_age_its_cause_and_its_deadline(
     assert call["then"] == "settle"
     status = (await at.ask("status"))["in_doubt"]
     assert (status["count"], status["amount"]["micros"], status["oldest_at"]) == (1, 50_000, call["since"])
+    assert status["charges_at"] == call["charges_at"]
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,8 @@ async def test_a_quiet_broker_says_that_it_is_ready(at: Desk) -> None:
     assert (status["uptime_s"], status["version"]) == (90.0, "0.0.0")
     assert status["policy"] == {"version": at.parts.policies.current.version, "mode": "enforce", "problems": []}
     assert status["halts"] == status["agents"] == []
-    assert status["in_doubt"] == {"count": 0, "amount": {"micros": 0, "text": "0.00 USD"}, "oldest_at": None}
+    nothing = {"micros": 0, "text": "0.00 USD"}
+    assert status["in_doubt"] == {"count": 0, "amount": nothing, "oldest_at": None, "charges_at": None}
     assert status["alerts"] == {
         "backlog": 0, "oldest_at": None, "oldest_age_s": 0.0, "failed": 0, "open_episodes": 0, "channels": [],
     }  # fmt: skip

@@ -326,15 +326,43 @@ async def test_what_was_added_to_a_day_ends_with_the_day_and_adds_up_within_it(a
             lambda tx: at.parts.halts.set(tx, "agent", row.id, code="x.day", text="full", by="cap day", cap="day")
         )
         await at.ask("resume", target="booking-7", reason="more", allow=amount)
-    [one] = (await at.ask("show_agent", agent="booking-7"))["allowances"]
-    assert (one["target"], one["cap"], one["amount"]["text"], one["left"]["text"]) == (
-        "booking-7",
-        "day",
-        "1.50 USD",
-        "1.50 USD",
-    )
+    shown = await at.ask("show_agent", agent="booking-7")
+    assert [(one["target"], one["cap"], one["amount"]["text"], one["left"]["text"]) for one in shown["allowances"]] == [
+        ("booking-7", "day", "1.00 USD", "1.00 USD"),
+        ("booking-7", "day", "0.50 USD", "0.50 USD"),
+    ]
+    [day] = [one for one in shown["balances"] if one["cap"] == "day"]
+    assert (day["allowance"]["text"], day["limit"]["text"]) == ("1.50 USD", "6.50 USD")
     at.clock.at_us = at.parts.policies.current.day_bounds(at.clock.now_us())[1]
     assert (await at.ask("show_agent", agent="booking-7"))["allowances"] == []
+
+
+@pytest.mark.promise("R16")
+async def test_of_what_was_added_to_one_cap_each_has_its_own_end_and_what_ends_first_is_used_first(at: Desk) -> None:
+    await at.agent()
+    session = await at.session()
+    for amount, lasts in (("0.10", "1h"), ("0.20", "30m")):
+        await at.run(
+            lambda tx: at.parts.halts.set(
+                tx, "session", session["session"], code="x.task", text="full", by="cap task", cap="task"
+            )
+        )
+        await at.ask("resume", target=session["session"], reason="more", allow=amount, allow_for=lasts)
+
+    async def shown() -> list[tuple[str, str, str]]:
+        found = (await at.ask("show_session", session=session["session"]))["allowances"]
+        assert found == (await at.ask("status"))["allowances"]
+        return [(one["amount"]["text"], one["left"]["text"], one["until"][11:16]) for one in found]
+
+    assert await shown() == [("0.20 USD", "0.20 USD", "14:43"), ("0.10 USD", "0.10 USD", "15:13")]
+    for _ in range(13):
+        await at.call(session["token"])
+    assert await shown() == [("0.20 USD", "0.05 USD", "14:43"), ("0.10 USD", "0.10 USD", "15:13")]
+    await at.call(session["token"])
+    await at.call(session["token"])
+    assert await shown() == [("0.20 USD", "0.00 USD", "14:43"), ("0.10 USD", "0.05 USD", "15:13")]
+    at.clock.forward(30 * 60)
+    assert await shown() == [("0.10 USD", "0.00 USD", "15:13")], "0.75 was spent, and 0.60 would be admitted now (R5)"
 
 
 @pytest.mark.parametrize(

@@ -33,7 +33,16 @@ def status() -> dict[str, Any]:
     def agent(name: str, tier: str, state: str, running: int, spent: str, cap: str, held: str) -> dict[str, Any]:
         return {
             "agent": name, "tier": tier, "state": state, "sessions_open": running + 1, "running": running,
-            "spent_day": money(spent), "cap_day": money(cap), "held": money(held),
+            "spent_day": money(spent), "cap_day": money(cap), "held": money(held), "in_doubt": money("0.30"),
+            "balances": [
+                {"cap": "hour", "limit": money("2.00"), "settled": money("0.90"), "held": money(held),
+                 "in_doubt": money("0.30"), "remaining": money("0.80"), "resets_at": ago(minutes=-20), "session": None},
+                {"cap": "day", "limit": money(cap), "settled": money(spent), "held": money(held), "in_doubt": money("0.30"),
+                 "remaining": money(f"{float(cap) - float(spent) - float(held) - 0.3:.2f}"), "resets_at": ago(hours=-3),
+                 "session": None},
+                {"cap": "rate", "limit": "60/minute", "settled": 3, "held": None, "in_doubt": None, "remaining": 57,
+                 "resets_at": ago(seconds=-41), "session": None},
+            ],
         }  # fmt: skip
 
     return {
@@ -58,7 +67,7 @@ def status() -> dict[str, Any]:
             agent("billing", "production", "active", 2, "118.40", "250.00", "12.50"),
             agent("nightly-report-and-summary-agent", "staging", "active", 0, "0.00", "50.00", "0.00"),
         ],
-        "in_doubt": {"count": 2, "amount": money("1.30"), "oldest_at": ago(minutes=14)},
+        "in_doubt": {"count": 2, "amount": money("1.30"), "oldest_at": ago(minutes=14), "charges_at": ago(hours=-23)},
         "alerts": {"backlog": 1, "oldest_at": ago(minutes=3), "failed": 0},
         "upstreams": [
             {"name": "payments", "kind": "mcp", "state": "ready", "tools": 12},
@@ -77,8 +86,10 @@ SESSION = {
     "expires_at": ago(hours=-2),
     "spent": money("0.47"),
     "held": money("0.05"),
+    "in_doubt": money("0.30"),
     "cap": money("0.50"),
     "calls": 41,
+    "calls_cap": 50,
     "running": 1,
 }
 BALANCES = [
@@ -156,7 +167,7 @@ def all_answers() -> dict[str, Any]:
     detail = {"tools": ["payments__*"], "caps": {"task": money("0.50"), "calls": 50}, "halt": HALT,
               "balances": BALANCES, "last_actions": EVENTS}  # fmt: skip
     agent = {"agent": "research-bot", "tier": "experimental", "owner": "anna", "state": "halted", "sessions_open": 1,
-             "spent_day": money("4.98"), "cap_day": money("5.00")}  # fmt: skip
+             "spent_day": money("4.98"), "cap_day": money("5.00"), "held": money("0.05"), "in_doubt": money("0.30")}  # fmt: skip
     hours = {"days": "mon-fri", "from": "08:00", "to": "18:00", "time_zone": "Europe/Berlin"}
     return {
         "status": status(),

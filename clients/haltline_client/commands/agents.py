@@ -24,12 +24,14 @@ HOURS = re.compile(r"(?P<days>\S+)\s+(?P<start>\d{1,2}:\d\d)-(?P<end>\d{1,2}:\d\
 TOKEN_USE = "Give it to the agent as HALTLINE_TOKEN; see: haltline client-config --help"  # noqa: S105 - a sentence
 COLUMNS = (
     Column("AGENT"),
-    Column("TIER", spare=True),
+    Column("TIER", spare=1),
     Column("STATE"),
     Column("SESSIONS", right=True),
     Column("TODAY", right=True),
+    Column("HELD", right=True),
+    Column("IN DOUBT", right=True),
     Column("DAY CAP", right=True),
-    Column("OWNER", flex=True, spare=True),
+    Column("OWNER", flex=True, spare=1),
 )
 
 
@@ -130,6 +132,8 @@ def _print_agents(desk: Desk, agents: list[Agent]) -> None:
             state(agent["state"]),
             count(agent["sessions_open"]),
             bare_amount(agent["spent_day"]),
+            bare_amount(agent.get("held")),
+            bare_amount(agent.get("in_doubt")),
             amount(agent["cap_day"]),
             clean(agent.get("owner")),
         )

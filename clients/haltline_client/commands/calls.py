@@ -18,10 +18,10 @@ __all__ = ["in_doubt", "settle", "void"]
 COLUMNS = (
     Column("CALL"),
     Column("AMOUNT", right=True),
-    Column("AGE", right=True, spare=True),
+    Column("AGE", right=True, spare=1),
     Column("BY ITSELF"),
     Column("AGENT"),
-    Column("SESSION", spare=True),
+    Column("SESSION", spare=1),
     Column("TOOL", flex=True),
     Column("WHY", flex=True),
 )

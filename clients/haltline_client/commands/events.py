@@ -14,11 +14,11 @@ if TYPE_CHECKING:
 __all__ = ["DETAIL_KEYS", "event_line", "print_events"]
 
 COLUMNS = (
-    Column("SEQ", right=True, spare=True),
+    Column("SEQ", right=True, spare=1),
     Column("AT"),
     Column("EVENT"),
     Column("AGENT"),
-    Column("SESSION", spare=True),
+    Column("SESSION", spare=1),
     Column("TOOL", flex=True),
     Column("DETAIL", flex=True),
 )

@@ -42,12 +42,12 @@ Cell = str | Styled
 
 
 class Column(NamedTuple):
-    """A table column. `flex`: may be cut to fit; `spare`: may be left out where there is no room."""
+    """A table column. `flex`: may be cut to fit; `spare`: may be left out where there is no room, the higher the sooner."""
 
     title: str
     right: bool = False
     flex: bool = False
-    spare: bool = False
+    spare: int = 0
 
 
 def state(word: object) -> Styled:
@@ -135,7 +135,7 @@ def stdout_page() -> Page:
 
 
 def _fit(columns: Sequence[Column], cells: list[list[Cell]], room: int | None) -> tuple[list[int], list[int]]:
-    """Which columns stay and how wide each is: first the flexible ones shrink, then the spare ones go, last first."""
+    """Which columns stay and how wide each is: first the flexible ones shrink, then the spare ones go, of equals the last first."""
     natural = [max(len(column.title), *(_width(_text(row[i])) for row in cells)) for i, column in enumerate(columns)]
     kept = list(range(len(columns)))
     while room is not None:
@@ -143,7 +143,7 @@ def _fit(columns: Sequence[Column], cells: list[list[Cell]], room: int | None) -
         spare = [i for i in kept if columns[i].spare]
         if least + len(GAP) * (len(kept) - 1) <= room or not spare:
             break
-        kept.remove(spare[-1])
+        kept.remove(max(spare, key=lambda i: (columns[i].spare, i)))
     widths = {i: natural[i] for i in kept}
     if room is not None:
         over = sum(widths.values()) + len(GAP) * (len(kept) - 1) - room

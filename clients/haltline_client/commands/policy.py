@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 __all__ = ["explain", "reload"]
 
 VERDICTS = {"allow": Styled("ALLOW", "good"), "deny": Styled("DENY", "warn"), "halt": Styled("HALT", "bad bold")}
-COLUMNS = (Column("SAID"), Column("RULE"), Column("WHERE", spare=True), Column("WHY", flex=True))
+COLUMNS = (Column("SAID"), Column("RULE"), Column("WHERE", spare=1), Column("WHY", flex=True))
 
 
 def _arguments(context: click.Context, option: click.Parameter, value: str | None) -> dict[str, Any] | None:

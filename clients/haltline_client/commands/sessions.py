@@ -22,12 +22,13 @@ AGENT = Column("AGENT")
 COLUMNS = (
     Column("SESSION"),
     Column("STATE"),
-    Column("RUNNING", right=True),
-    Column("CALLS", right=True, spare=True),
+    Column("RUNNING", right=True, spare=1),
+    Column("CALLS", right=True, spare=1),
     Column("SPENT", right=True),
-    Column("HELD", right=True, spare=True),
+    Column("HELD", right=True),
+    Column("IN DOUBT", right=True),
     Column("OF CAP", right=True),
-    Column("ENDS", spare=True),
+    Column("ENDS", spare=1),
     Column("TASK", flex=True),
 )
 
@@ -84,9 +85,10 @@ def print_sessions(desk: Desk, sessions: list[Session], *, with_agent: bool) -> 
         rest = (
             state(one["state"]),
             count(one["running"]),
-            count(one["calls"]),
+            count(one["calls"]) + (f" of {count(one['calls_cap'])}" if one.get("calls_cap") is not None else ""),
             bare_amount(one["spent"]),
             bare_amount(one["held"]),
+            bare_amount(one.get("in_doubt")),
             amount(one["cap"]),
             when(one["expires_at"], desk.now, seconds=False),
             f"{'└ ' if one.get('parent') else ''}{clean(one['task'])}",
@@ -127,7 +129,7 @@ def _print_detail(desk: Desk, session: SessionDetail) -> None:
     page.fact("calls", f"{count(session['calls'])}, {count(session['running'])} running")
     page.fact("tools", ", ".join(clean(tool) for tool in session["tools"]) or "none")
     page.fact("caps", caps(session["caps"]))
-    print_balances(desk, session["balances"])
+    print_balances(desk, session["balances"], session["session"])
     print_allowances(desk.page, session.get("allowances", []), desk.now)
     children = session.get("children", [])
     if children:

@@ -6,28 +6,31 @@ from typing import TYPE_CHECKING
 
 import click
 
-from haltline_client.commands.balances import print_allowances
+from haltline_client.commands.balances import COLUMNS as BALANCES
+from haltline_client.commands.balances import balance_cells, print_allowances
 from haltline_client.commands.desk import Desk, examples, operator_options
 from haltline_client.commands.page import Column, Page, Styled, state
 from haltline_client.commands.stops import print_halt
 from haltline_client.commands.words import age, amount, bare_amount, clean, count, duration, moment, size
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from datetime import datetime
 
+    from haltline_client.commands.page import Cell
     from haltline_client.status_results import Status, StatusAgent
 
 __all__ = ["print_status", "status", "upstream_words"]
 
+_NOBODY = ("",) * 5
+
 COLUMNS = (
-    Column("AGENT"),
-    Column("TIER", spare=True),
+    Column("AGENT", flex=True),
     Column("STATE"),
-    Column("SESSIONS", right=True, spare=True),
-    Column("RUNNING", right=True),
-    Column("TODAY", right=True),
-    Column("HELD", right=True, spare=True),
-    Column("OF CAP", right=True),
+    Column("SESSIONS", right=True, spare=3),
+    Column("RUNNING", right=True, spare=2),
+    Column("TIER", spare=4),
+    *BALANCES,
 )
 
 
@@ -49,7 +52,7 @@ def print_status(page: Page, result: Status, now: datetime) -> None:
         page.line("    ", Styled(f'haltline resume {clean(one["target"])} --reason "..."', "dim"))
     print_allowances(page, result.get("allowances", []), now)
     page.line("")
-    _print_agents(page, result["agents"])
+    _print_agents(page, result["agents"], now)
     page.line("")
     _print_waiting(page, result, now)
 
@@ -77,22 +80,30 @@ def _problem_words(problem: object) -> str:
     return clean(": ".join(part for part in (place, problem.get("key"), problem.get("message")) if part))
 
 
-def _print_agents(page: Page, agents: list[StatusAgent]) -> None:
-    """A line for each agent."""
-    rows = [
-        (
+def _print_agents(page: Page, agents: list[StatusAgent], now: datetime) -> None:
+    """A line for each agent and each of its caps."""
+    rows = []
+    for one in agents:
+        caps = [balance_cells(cap, now) for cap in one.get("balances", []) if cap["remaining"] is not None]
+        who = (
             clean(one["agent"]),
-            clean(one["tier"]),
             state(one["state"]),
             count(one["sessions_open"]),
             count(one["running"]),
-            bare_amount(one["spent_day"]),
-            bare_amount(one["held"]),
-            amount(one["cap_day"]),
+            clean(one["tier"]),
         )
-        for one in agents
-    ]
+        rows += [((*who, *cells) if first else (*_NOBODY, *cells)) for first, cells in _first(caps or [_today(one)])]
     page.table(COLUMNS, rows, empty="No agents yet. Add one: haltline agents add NAME --tier experimental")
+
+
+def _today(one: StatusAgent) -> tuple[Cell, ...]:
+    """What an agent without caps spent all the same."""
+    spent, held, in_doubt = bare_amount(one["spent_day"]), bare_amount(one["held"]), bare_amount(one.get("in_doubt"))
+    return ("day", spent, held, in_doubt, "", amount(one["cap_day"]) if one["cap_day"] else "no cap", "")
+
+
+def _first(cells: list[tuple[Cell, ...]]) -> Iterator[tuple[bool, tuple[Cell, ...]]]:
+    return ((number == 0, one) for number, one in enumerate(cells))
 
 
 def _print_waiting(page: Page, result: Status, now: datetime) -> None:
@@ -112,7 +123,9 @@ def _in_doubt(result: Status, now: datetime) -> tuple[str | Styled, ...]:
     if not waiting["count"]:
         return ("none",)
     text = f"{_calls(waiting['count'])}, {amount(waiting['amount'])}, oldest {age(waiting.get('oldest_at'), now)}"
-    return (Styled(text, "warn"), "  see: haltline calls in-doubt")
+    deadline = waiting.get("charges_at")
+    ends = f", first deadline in {age(deadline, now)}" if deadline else ""
+    return (Styled(text + ends, "warn"), "  see: haltline calls in-doubt")
 
 
 def _alerts(result: Status, now: datetime) -> tuple[str | Styled, ...]:

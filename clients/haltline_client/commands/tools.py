@@ -20,9 +20,9 @@ COLUMNS = (
     Column("TOOL"),
     Column("PRICE", right=True),
     Column("DEFINITION"),
-    Column("PRICED BY", flex=True, spare=True),
+    Column("PRICED BY", flex=True, spare=1),
     Column("UPSTREAM"),
-    Column("DESCRIPTION", flex=True, spare=True),
+    Column("DESCRIPTION", flex=True, spare=1),
 )
 
 

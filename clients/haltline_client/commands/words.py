@@ -5,13 +5,13 @@ Pure functions of what they are given; `now` and the time zone come in.
 
 from __future__ import annotations
 
-from datetime import datetime, tzinfo
+from datetime import datetime, timedelta, tzinfo
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["age", "amount", "bare_amount", "caps", "clean", "count", "duration", "moment", "size", "when"]
+__all__ = ["age", "amount", "bare_amount", "caps", "clean", "count", "duration", "moment", "resets", "size", "when"]
 
 NOTHING = "-"
 # Names, tasks and messages come from agents and upstreams. Left as they are they could move the cursor, recolour or
@@ -69,6 +69,15 @@ def when(stamp: object, now: datetime, *, seconds: bool = True, zone: tzinfo | N
     if here.date() == today.date():
         return f"{here:%H:%M:%S}" if seconds else f"{here:%H:%M}"
     return f"{here.day} {here:%b %H:%M}" if here.year == today.year else f"{here:%Y-%m-%d %H:%M}"
+
+
+def resets(stamp: object, now: datetime, zone: tzinfo | None = None) -> str:
+    """When a window is over: `00:00` within a day from now, else with its date; empty where there is none."""
+    at = moment(stamp)
+    if at is None:
+        return ""
+    soon = timedelta(0) <= at - now < timedelta(days=1)
+    return f"{at.astimezone(zone):%H:%M}" if soon else when(stamp, now, seconds=False, zone=zone)
 
 
 def age(stamp: object, now: datetime) -> str:

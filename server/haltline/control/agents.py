@@ -6,7 +6,7 @@ by its tier, which only the policy files can widen. Undoing a revoke loosens, so
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypedDict
 
 from haltline.audit import Kind
 from haltline.control.allowances import shown_allowances
@@ -17,6 +17,7 @@ from haltline.errors import Conflict, RequestError
 from haltline.halts import EVERYTHING
 from haltline.policy.caps import caps_to_json
 from haltline.policy.hours import hours_from_json, hours_to_json
+from haltline.policy.model import CapKind
 from haltline.signals.words import unusual, usual
 from haltline.standings import balances
 
@@ -26,15 +27,24 @@ if TYPE_CHECKING:
     from haltline.control.desk import Desk, Operator, Request
     from haltline.identity import AgentRow
     from haltline.policy.model import HaltFact
-    from haltline.policy.policy import Policy
     from haltline.store.writer import Tx
+    from haltline_client import cap_results as c
     from haltline_client import results as r
 
-__all__ = ["AGENTS_A_UNIT", "Agents", "agent_state", "spent_today"]
+__all__ = ["AGENTS_A_UNIT", "Agents", "agent_state", "today"]
 
 AGENTS_A_UNIT = 50
 """So many are looked at in one unit of work, so that no call waits long behind a list."""
 SESSIONS_SHOWN = 50
+
+
+class Today(TypedDict):
+    spent_day: r.Money
+    cap_day: r.Money | None
+    held: r.Money
+    in_doubt: r.Money
+    running: int
+    balances: list[c.Balance]
 
 
 class Agents:
@@ -115,15 +125,17 @@ class Agents:
         return {"agents": shown}
 
     def _listed(self, tx: Tx, agent: AgentRow, sessions_open: int) -> r.Agent:
-        today = spent_today(tx, self._desk, agent)
+        now = today(tx, self._desk, agent)
         return {
             "agent": agent.handle,
             "tier": agent.tier,
             "owner": agent.owner or None,
             "state": agent_state(agent, self._parts.halts.on(tx, "", agent.id)),
             "sessions_open": sessions_open,
-            "spent_day": today["spent_day"],
-            "cap_day": today["cap_day"],
+            "spent_day": now["spent_day"],
+            "cap_day": now["cap_day"],
+            "held": now["held"],
+            "in_doubt": now["in_doubt"],
         }
 
     async def show_agent(self, request: Request, *, agent: str) -> r.AgentDetail:
@@ -189,19 +201,19 @@ def agent_state(agent: AgentRow, halts: Sequence[HaltFact]) -> str:
     return "halted" if halts else "active"
 
 
-def spent_today(tx: Tx, desk: Desk, agent: AgentRow) -> dict[str, Any]:
-    """What an agent spent and holds today, and its day cap with what was added to it."""
+def today(tx: Tx, desk: Desk, agent: AgentRow) -> Today:
+    """What an agent spent today, holds and has in doubt, its day cap with what was added to it, and all its balances."""
     parts = desk.parts
-    policy: Policy | None = parts.policies.current
-    shown, spent = Shown(policy), parts.ledger.spent(tx, agent.id, "", ())
-    limits = () if policy is None else policy.limits(parts.identity.sessionless(agent))
-    added = parts.halts.allowances(tx, (agent.id,))
-    caps = [cap.limit + added.get(cap.kind, 0) for cap in limits if cap.kind.value == "day"]
+    shown, spent = Shown(parts.policies.current), parts.ledger.spent(tx, agent.id, "", ())
+    found = balances(tx, parts, parts.identity.sessionless(agent))
+    cap = next((one.limit for one in found if one.kind is CapKind.DAY), None)
     return {
         "spent_day": shown.money(spent.day.settled_micros),
-        "cap_day": shown.money(caps[0]) if caps else None,
-        "held": shown.money(spent.day.held_micros),
+        "cap_day": None if cap is None else shown.money(cap),
+        "held": shown.money(spent.day.running_micros),
+        "in_doubt": shown.money(spent.day.in_doubt_micros),
         "running": spent.agent_running,
+        "balances": shown.balances(found),
     }
 
 

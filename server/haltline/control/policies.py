@@ -14,6 +14,7 @@ from haltline.facts import gather
 from haltline.policy.decide import for_child
 from haltline.policy.model import Allow, Halt, Reason, ToolCall
 from haltline.quarantine import comes_first, not_served
+from haltline.standings import balances
 
 if TYPE_CHECKING:
     from haltline.control.desk import Desk, Operator, Request
@@ -39,6 +40,7 @@ class Asked:
     now_us: int
     dead: Reason | None
     allowances: list[c.Allowance]
+    balances: list[c.Balance]
     above: tuple[tuple[Principal, Facts], ...]
     """The sessions above, the root first: each must be allowed the call too (R20)."""
 
@@ -87,7 +89,8 @@ class Policies:
             allowed = shown_allowances(tx, self._parts, granted)
             above = tuple((one, gather(tx, self._parts, one, policy)) for one in reversed(who.above))
             facts = gather(tx, self._parts, who, policy)
-            return Asked(who, facts, tx.now_us, _dead(row, found, tx.now_us), allowed, above)
+            stand = Shown(policy).balances(balances(tx, self._parts, who))
+            return Asked(who, facts, tx.now_us, _dead(row, found, tx.now_us), allowed, stand, above)
 
         asked = await self._desk.act(request, unit)
         assert policy is not None
@@ -122,6 +125,7 @@ class Policies:
             "amount": self._amount(policy, decision),
             "reasons": [_shown(one) for one in ((before,) if decides and before is not None else reasons)],
             "rules": rules,
+            "balances": asked.balances,
             "allowances": asked.allowances,
         }
 

@@ -14,6 +14,7 @@ from haltline.control.reading import last_actions
 from haltline.control.views import Shown
 from haltline.errors import Conflict, RequestError
 from haltline.halts import EVERYTHING
+from haltline.policy.balance import OF_SESSION
 from haltline.policy.caps import caps_to_json, parse_caps
 from haltline.policy.durations import parse_duration
 from haltline.policy.model import NO_CAPS, CapKind, Caps
@@ -175,14 +176,15 @@ class Sessions:
 
 
 def shown_session(tx: Tx, desk: Desk, agent: AgentRow, row: SessionRow) -> r.Session:
-    """A session's line. `held` is all that counts beside what is spent: calls that run, and calls in doubt."""
+    """A session's line: the two caps that it has for itself."""
     parts = desk.parts
     policy = parts.policies.current
     shown, spent = Shown(policy), parts.ledger.spent(tx, agent.id, row.id, ())
     who = parts.identity.principal(tx, agent, row)
-    limits = () if policy is None else policy.limits(who)
     added = parts.halts.allowances(tx, (row.id, agent.id))
-    caps = [cap.limit + added.get(cap.kind, 0) for cap in limits if cap.kind is CapKind.TASK]
+    limits = () if policy is None else policy.limits(who)
+    caps = {cap.kind: cap.limit + added.get(cap.kind, 0) for cap in limits if cap.kind in OF_SESSION}
+    task = caps.get(CapKind.TASK)
     return {
         "session": row.id,
         "agent": agent.handle,
@@ -191,9 +193,11 @@ def shown_session(tx: Tx, desk: Desk, agent: AgentRow, row: SessionRow) -> r.Ses
         "opened_at": iso(row.opened_us),
         "expires_at": iso(row.expires_us),
         "spent": shown.money(spent.task.settled_micros),
-        "held": shown.money(spent.task.held_micros),
-        "cap": shown.money(caps[0]) if caps else None,
+        "held": shown.money(spent.task.running_micros),
+        "in_doubt": shown.money(spent.task.in_doubt_micros),
+        "cap": None if task is None else shown.money(task),
         "calls": spent.calls_settled + spent.calls_open,
+        "calls_cap": caps.get(CapKind.CALLS),
         "parent": row.parent_id,
         "running": spent.calls_open - spent.calls_in_doubt,
     }

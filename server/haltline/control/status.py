@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from haltline.clock import iso
-from haltline.control.agents import AGENTS_A_UNIT, agent_state, spent_today
+from haltline.control.agents import AGENTS_A_UNIT, agent_state, today
 from haltline.control.allowances import ALLOWANCES_MAX, shown_allowances
 from haltline.control.views import Shown, shown_upstream
 from haltline.halts import EVERYTHING
@@ -73,16 +73,13 @@ class StatusDesk:
         return tx.now_us, self._parts.identity.agents(tx), self._parts.ledger.in_doubt(tx, IN_DOUBT_MAX), store
 
     def _agent(self, tx: Tx, agent: AgentRow, sessions_open: int) -> s.StatusAgent:
-        today = spent_today(tx, self._desk, agent)
+        now = today(tx, self._desk, agent)
         return {
             "agent": agent.handle,
             "tier": agent.tier,
             "state": agent_state(agent, self._parts.halts.on(tx, "", agent.id)),
             "sessions_open": sessions_open,
-            "running": today["running"],
-            "spent_day": today["spent_day"],
-            "cap_day": today["cap_day"],
-            "held": today["held"],
+            **now,
         }
 
     def _policy(self) -> s.StatusPolicy:
@@ -95,11 +92,13 @@ class StatusDesk:
         return {"version": policies.current.version, "mode": policies.current.mode, "problems": problems}
 
     def _in_doubt(self, holds: list[Hold]) -> s.StatusInDoubt:
+        deadline = holds[0].charges_at_us if holds else None
         times = [hold.doubt_us for hold in holds if hold.doubt_us is not None]
         return {
             "count": len(holds),
             "amount": Shown(self._parts.policies.current).money(sum(hold.amount_micros for hold in holds)),
             "oldest_at": iso(min(times)) if times else None,
+            "charges_at": iso(deadline) if deadline is not None else None,
         }
 
 

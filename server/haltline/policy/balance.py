@@ -87,7 +87,7 @@ def balance(cap: CapLimit, facts: Facts) -> Balance:
     if of is None:
         return Balance(cap.kind, cap.limit + added, None, None, None, None, added, cap.where, cap.window_s)
     rolling = cap.kind is CapKind.RATE  # admissions, whatever became of them
-    on_hold = None if rolling else of.held_micros - of.in_doubt_micros
+    on_hold = None if rolling else of.running_micros
     in_doubt = None if rolling or cap.kind is CapKind.CONCURRENT else of.in_doubt_micros
     resets_us = _resets(cap, facts)
     return Balance(

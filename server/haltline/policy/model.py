@@ -135,6 +135,11 @@ class Usage:
     held_micros: int = 0
     in_doubt_micros: int = 0
 
+    @property
+    def running_micros(self) -> int:
+        """On hold for calls that have not ended."""
+        return self.held_micros - self.in_doubt_micros
+
 
 @dataclass(frozen=True, slots=True)
 class HaltFact:
