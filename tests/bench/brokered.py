@@ -55,10 +55,14 @@ class Broker:
     def database(self) -> Path:
         return self.folder / "data" / "haltline.db"
 
+    @property
+    def person(self) -> str:
+        """The credential of the person who set it up."""
+        return (self.folder / "person.token").read_text(encoding="ascii").strip()
+
     def open_sessions(self, count: int) -> list[str]:
         """Credentials of so many sessions, spread over the agents of all tiers."""
-        token = (self.folder / "person.token").read_text(encoding="ascii").strip()
-        with ControlClient(self.control_url, token) as control:
+        with ControlClient(self.control_url, self.person) as control:
             for number in range(AGENTS):
                 control.add_agent(f"bench-{number}", TIERS[number % len(TIERS)])
             return [
@@ -68,9 +72,8 @@ class Broker:
 
     def await_tools(self, names: list[str]) -> None:
         """Until the upstreams' tools are on offer."""
-        token = (self.folder / "person.token").read_text(encoding="ascii").strip()
         by = time.monotonic() + START_S
-        with ControlClient(self.control_url, token) as control:
+        with ControlClient(self.control_url, self.person) as control:
             while not set(names) <= {tool["tool"] for tool in control.list_tools()["tools"]}:
                 if time.monotonic() > by:
                     raise Failed(f"the broker does not offer {', '.join(names)}: {control.list_tools()}")

@@ -169,11 +169,22 @@ class Session:
         if status not in {200, 202, 204}:
             raise Wrong(f"notifications/initialized: {status} {body[:300]!r}")
 
-    async def _post(self, message: dict[str, Any]) -> Reply:
+    async def ask(self, method: str) -> bytes:
+        """The body of the answer to any request; raises Wrong where it is no result."""
+        self._count += 1
+        modern = self.era == "2026-07-28"
+        params = {"_meta": META} if modern else {}
+        message = {"jsonrpc": "2.0", "id": self._count, "method": method, "params": params}
+        status, _, body = await self._post(message, [f"Mcp-Method: {method}"] if modern else [])
+        if status != 200 or b'"result"' not in body:
+            raise Wrong(f"{method}: {status} {body[:300]!r}")
+        return body
+
+    async def _post(self, message: dict[str, Any], extra: Sequence[str] = ()) -> Reply:
         body = orjson.dumps(message)
         replied: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
         self._wire.on_reply = lambda status, head, content: replied.set_result((status, _headers(head), content))
-        head = "\r\n".join([*self._lines, f"Content-Length: {len(body)}"]).encode()
+        head = "\r\n".join([*self._lines, *extra, f"Content-Length: {len(body)}"]).encode()
         self._wire.write(head + b"\r\n\r\n" + body)
         async with asyncio.timeout(OPEN_TIMEOUT_S):
             return await replied

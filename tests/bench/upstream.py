@@ -1,7 +1,8 @@
-"""An MCP upstream that is never the bottleneck: a plain ASGI application with one tool, `echo`, in both eras.
+"""An MCP upstream that is never the bottleneck: a plain ASGI application with the tool `echo`, in both eras.
 
 It checks nothing; it counts the calls it answered (`GET /calls`), so that its books can be laid beside the broker's.
-With `--stdio` the same server speaks over its standard streams.
+With `--tools N` it lists so many tools, all of which echo, at every path. With `--stdio` the same server speaks over its
+standard streams.
 """
 
 from __future__ import annotations
@@ -29,8 +30,9 @@ JSON = (b"content-type", b"application/json")
 class Upstream:
     """An ASGI application; also usable message by message."""
 
-    def __init__(self) -> None:
+    def __init__(self, tools: int = 1) -> None:
         self.calls = 0
+        self._tools = [ECHO, *map(_another, range(1, tools))]
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         if scope["method"] != "POST":
@@ -68,7 +70,8 @@ class Upstream:
             self.calls += 1
             return {"content": [{"type": "text", "text": params["arguments"]["text"]}], "isError": False}
         if method == "tools/list":
-            return {"tools": [ECHO], "ttlMs": 0, "cacheScope": "private"} if "_meta" in params else {"tools": [ECHO]}
+            modern = {"ttlMs": 0, "cacheScope": "private"} if "_meta" in params else {}
+            return {"tools": self._tools, **modern}
         if method == "initialize":
             return {"protocolVersion": params["protocolVersion"], "capabilities": CAPABILITIES, "serverInfo": INFO}
         if method == "server/discover":
@@ -76,6 +79,25 @@ class Upstream:
             known = {"supportedVersions": list(VERSIONS), "capabilities": CAPABILITIES}
             return {**known, "ttlMs": 0, "cacheScope": "private", "_meta": meta}
         return {} if method == "ping" else None
+
+
+def _another(number: int) -> dict[str, Any]:
+    """A definition of a usual length."""
+    properties = {
+        "text": {"type": "string", "description": "What is said again, word for word."},
+        "customer": {
+            "type": "string",
+            "description": "The customer's number as it is in the books, C- and six digits.",
+        },
+        "limit": {"type": "integer", "minimum": 1, "maximum": 100, "default": 20},
+    }
+    return {
+        "name": f"echo_{number:03}",
+        "title": f"Echo {number}",
+        "description": f"Say the text again, in the way number {number}. Use it where a customer asks what was said.",
+        "inputSchema": {"type": "object", "properties": properties, "required": ["text"]},
+        "annotations": {"readOnlyHint": True, "openWorldHint": False},
+    }
 
 
 async def _reply(send: Any, status: int, body: bytes, headers: list[tuple[bytes, bytes]]) -> None:
@@ -95,9 +117,10 @@ def over_stdio(upstream: Upstream) -> None:
 
 
 if __name__ == "__main__":
+    many = int(sys.argv[sys.argv.index("--tools") + 1]) if "--tools" in sys.argv else 1
     if "--stdio" in sys.argv:
-        over_stdio(Upstream())
+        over_stdio(Upstream(many))
     else:
         import listening
 
-        listening.run(Upstream())
+        listening.run(Upstream(many))

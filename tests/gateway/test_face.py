@@ -47,9 +47,10 @@ tools:
 class Setting:
     """A gateway on a port, its world, and clients of it."""
 
-    def __init__(self, w, url):
+    def __init__(self, w, url, folder):
         self.w = w
         self.url = url
+        self.folder = folder
 
     async def token(self, tier="experimental", handle="bot"):
         agent = await self.w.agent(handle, tier)
@@ -70,7 +71,7 @@ async def s(tmp_path):
     async with world(tmp_path, policy=POLICY, upstreams=[upstream]) as w:
         gateway = Gateway(w.parts, w.broker, w.doorman, Attempts(w.parts.writer, w.parts.audit), "0.1.0")
         async with served_face(gateway) as url:
-            yield Setting(w, url)
+            yield Setting(w, url, tmp_path)
 
 
 def reason(result):
@@ -104,6 +105,34 @@ async def test_a_list_is_private_in_one_page_and_raw_to_the_last_null(s):
     assert quote == {**STRUCTURED, "name": "payments__quote"}
     assert (result["cacheScope"], result["ttlMs"], result["resultType"]) == ("private", 0, "complete")
     assert beyond["error"]["code"] == -32602
+
+
+@pytest.mark.promise("P11", "R6")
+async def test_what_a_list_is_kept_for_is_its_grant_its_prices_and_the_policy(s):
+    """What is made once for all grants is never told to one whose prices or tools are others."""
+    policies = s.folder / "policies" / "policy.yaml"
+    agents = {handle: await s.w.agent(handle, "experimental") for handle in ("bot", "vip")}
+    tokens = {handle: (await s.w.session(agent))[1] for handle, agent in agents.items()}
+    tokens["narrow"] = (await s.w.session(agents["bot"], tools=("payments__quote",)))[1]
+
+    async def listed() -> dict[str, dict[str, str]]:
+        found = {}
+        for name, token in tokens.items():
+            async with s.client(token, "auto") as client:
+                tools = (await client.list_tools()).tools
+            found[name] = {tool.name: tool.meta["io.haltline/price"]["text"] for tool in tools}
+        return found
+
+    both = {"payments__charge": "0.05", "payments__quote": "0.00"}
+    assert await listed() == {"bot": both, "vip": both, "narrow": {"payments__quote": "0.00"}}
+    dearer = policies.read_text().replace('{price: "0.05"}', '{price: "0.07", price_for: {agents: {vip: "0.01"}}}')
+    policies.write_text(dearer.replace('"payments__quote"]', '"payments__slow"]'))
+    assert s.w.parts.policies.reload()
+    assert await listed() == {
+        "bot": {"payments__charge": "0.07", "payments__slow": "0.10"},
+        "vip": {"payments__charge": "0.01", "payments__slow": "0.10"},
+        "narrow": {},
+    }
 
 
 @ERAS

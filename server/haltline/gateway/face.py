@@ -48,6 +48,7 @@ INSTRUCTIONS = (
     "and finish without that tool or tell the person you work for."
 )
 _LISTS_CACHED = 1_000
+_PRICINGS_CACHED = 50
 _REFERENCES = {"ref/prompt": ("name", "prompt"), "ref/resource": ("uri", "resource")}
 _HANDSHAKE_ONLY = frozenset(
     {"logging/setLevel", "resources/subscribe", "resources/unsubscribe", "tasks/list", "tasks/result"}
@@ -74,6 +75,7 @@ class Gateway:
         self._mirrored: dict[str, bool] = {}
         """By digest: whether a tool's arguments travel in headers too."""
         self._lists: OrderedDict[tuple[Any, ...], list[dict[str, Any]]] = OrderedDict()
+        self._prices: OrderedDict[tuple[Any, ...], list[tuple[str, dict[str, Any]]]] = OrderedDict()
         self._handlers: dict[str, Callable[[Exchange], Awaitable[Answer | Unauthorized | None]]] = {
             "tools/list": self._list,
             "tools/call": self._call_tool,
@@ -280,27 +282,42 @@ class Gateway:
 
     def _granted(self, who: Principal, policy: Policy) -> list[dict[str, Any]]:
         """The definitions that this grant may call; made once for each grant, policy, catalogue and set of pins."""
-        tools, pins = self._parts.catalog.tools(), self._parts.pins
-        alone = who.agent if policy.priced_alone(who.agent) else ""
         narrowed = (who.tools, *(one.tools for one in who.above))
-        key = (who.tier, who.scopes, narrowed, policy.version, id(tools), pins.generation, alone)
+        key = (who.scopes, narrowed, *self._pricing(who, policy))
         found = self._lists.get(key)
         if found is None:
-            granted = [tool for tool in tools if policy.grants(who, tool.name, tool.upstream)]
+            grants = policy.granting(who)
             opens = self._parts.catalog.tool(OPEN_SESSION)
-            own = [opens] if opens is not None and policy.grants(who, opens.name, opens.upstream) else []
-            found = [dict(tool.definition) for tool in own] + [
-                tagged(tool.definition, policy.terms_for(who, tool.name, tool.upstream), policy.currency)
-                for tool in served(pins, granted)
-            ]
+            own = [dict(opens.definition)] if opens is not None and grants(opens.name) else []
+            found = own + [definition for name, definition in self._priced(who, policy) if grants(name)]
             self._lists[key] = found
             if len(self._lists) > _LISTS_CACHED:
                 self._lists.popitem(last=False)
         return found
 
+    def _pricing(self, who: Principal, policy: Policy) -> tuple[Any, ...]:
+        """What prices, definitions and their order depend on."""
+        alone = who.agent if policy.priced_alone(who.agent) else ""
+        return (who.tier, alone, policy.version, id(self._parts.catalog.tools()), self._parts.pins.generation)
+
+    def _priced(self, who: Principal, policy: Policy) -> list[tuple[str, dict[str, Any]]]:
+        """Every served tool with its price by name; the lists of all grants share these."""
+        key = self._pricing(who, policy)
+        found = self._prices.get(key)
+        if found is None:
+            found = [
+                (tool.name, tagged(tool.definition, policy.terms_for(who, tool.name, tool.upstream), policy.currency))
+                for tool in served(self._parts.pins, self._parts.catalog.tools())
+            ]
+            self._prices[key] = found
+            if len(self._prices) > _PRICINGS_CACHED:
+                self._prices.popitem(last=False)
+        return found
+
     def forget_lists(self) -> None:
         """The catalogue, what of it is approved, or the policy changed: those who listen are told."""
         self._lists.clear()
+        self._prices.clear()
         self._mirrored.clear()
         self._streams.lists_changed("tools")
 

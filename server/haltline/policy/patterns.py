@@ -73,10 +73,14 @@ def matcher(pattern: str) -> Callable[[str], bool]:
 @lru_cache(maxsize=4096)
 def any_of(patterns: tuple[str, ...]) -> Callable[[str], bool]:
     """Several patterns as one question; none of them at all matches nothing."""
-    checks = tuple(map(matcher, patterns))
+    names = frozenset(pattern for pattern in patterns if "*" not in pattern)
+    checks = tuple(matcher(pattern) for pattern in patterns)
     if len(checks) == 1:
         return checks[0]
-    return lambda name: any(check(name) for check in checks)
+    wide = tuple(check for pattern, check in zip(patterns, checks, strict=True) if pattern not in names)
+    if not wide:
+        return names.__contains__
+    return lambda name: name in names or any(check(name) for check in wide)
 
 
 def _specificity(pattern: str) -> tuple[bool, int, int, str]:

@@ -29,7 +29,7 @@ from haltline.policy.watch import Silence
 from haltline.policy.watch_entry import compile_watch
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping
+    from collections.abc import Callable, Collection, Mapping
     from pathlib import Path
 
     from haltline.policy.folder import Merged
@@ -122,8 +122,15 @@ class Policy:
     def grants(self, who: Principal, tool: str, upstream: str) -> bool:
         """Whether `tools/list` shows this tool: exactly where a call of it would not be refused as `scope.tool`."""
         del upstream  # tools are granted by the name that agents see
+        return self.granting(who)(tool)
+
+    def granting(self, who: Principal) -> Callable[[str], bool]:
+        """`grants` of one caller, to be asked about many tools."""
         grants = [self._grant(one) for one in (who, *who.above)]
-        return all(grant.known and all(rule.audit or rule.allows(tool) for rule in grant.tools) for grant in grants)
+        if not all(grant.known for grant in grants):
+            return lambda _: False
+        allow = [rule.allows for grant in grants for rule in grant.tools if not rule.audit]
+        return lambda tool: all(allows(tool) for allows in allow)
 
     def limits(self, who: Principal) -> tuple[CapLimit, ...]:
         """The caps in force: the strictest of tier, agent and session. Allowances are facts, not caps, and not in here."""
