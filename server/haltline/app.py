@@ -62,7 +62,6 @@ from haltline.upstreams.open import open_all, tool_defaults
 from haltline.upstreams.own import OwnUpstream
 from haltline.wire.endpoint import Endpoint
 from haltline.wire.guard import Guard
-from haltline.wire.headers import warm_up
 from haltline.wire.sessions import SessionIds
 from haltline_client.version import __version__
 
@@ -244,7 +243,6 @@ class App:
                 tasks.start_soon(server.serve, [sockets[key]])
             self._write_endpoints(urls)
             on_ready(Started(urls["agents"] + "/mcp", urls["control"], token, self._health.problem))
-            tasks.start_soon(anyio.to_thread.run_sync, warm_up)
             await self._until(told)
             await self._drain()
             for server in servers.values():

@@ -76,7 +76,7 @@ class ControlFace:
             result |= {"resultType": "complete", "ttlMs": 0, "cacheScope": "private"}
         return messages.result(result)
 
-    def input_schema(self, tool: str) -> Any:
+    def mirrored_schema(self, tool: str) -> Any:
         """None: no control tool mirrors its arguments in headers."""
         del tool
 

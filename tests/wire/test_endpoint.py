@@ -36,7 +36,7 @@ class Face:
     async def admit(self, token, source):
         return Unauthorized("credential.unknown", "nobody") if token in {None, "dead"} else None
 
-    def input_schema(self, tool):
+    def mirrored_schema(self, tool):
         return SCHEMA if tool == "regional" else None
 
     async def handle(self, exchange):

@@ -32,7 +32,7 @@ class Face:
     async def admit(self, token, source):
         return Unauthorized("credential.unknown", "nobody") if token != "alive" else None
 
-    def input_schema(self, tool):
+    def mirrored_schema(self, tool):
         return None
 
     async def handle(self, exchange):

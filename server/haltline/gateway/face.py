@@ -20,9 +20,9 @@ from haltline.policy.tiers import OPEN_SESSION
 from haltline.quarantine import served
 from haltline.upstreams.model import Caller
 from haltline.upstreams.offers import LISTINGS, Offers
-from haltline.wire import messages
+from haltline.wire import messages, strict_json
 from haltline.wire.eras import LOG_LEVELS
-from haltline.wire.headers import mirrored
+from haltline.wire.headers import declares_headers
 from haltline.wire.messages import Unauthorized
 
 if TYPE_CHECKING:
@@ -108,14 +108,14 @@ class Gateway:
     async def stand(self, request: StandingRequest) -> Unauthorized | NoStream | None:
         return await self._streams.stand(request)
 
-    def input_schema(self, tool: str) -> Any:
+    def mirrored_schema(self, tool: str) -> Any:
         found = self._parts.catalog.tool(tool)
         if found is None or found.input_schema is None:
             return None
-        known = self._mirrored.get(found.digest)
-        if known is None:
-            known = self._mirrored[found.digest] = mirrored(found.input_schema)
-        return found.input_schema if known else None
+        declares = self._mirrored.get(found.digest)
+        if declares is None:
+            declares = self._mirrored[found.digest] = declares_headers(strict_json.dumps(found.input_schema))
+        return found.input_schema if declares else None
 
     # requests that go to an upstream
 

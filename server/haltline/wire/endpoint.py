@@ -23,7 +23,7 @@ from haltline.wire.eras import (
     SERVER_INFO,
 )
 from haltline.wire.exchange import Exchange
-from haltline.wire.headers import Mismatch, mismatch, mismatch_of_arguments
+from haltline.wire.headers import Mismatch, mismatch, mismatch_of_arguments, plainly_agree, rules
 from haltline.wire.http import JSON, BadRequest, Receive, Scope, Send, accepts, fold, read_body, send_reply
 from haltline.wire.messages import Answer, Message, Unauthorized
 from haltline.wire.reply import Reply
@@ -58,8 +58,8 @@ class Face(Protocol):
     async def handle(self, exchange: Exchange) -> Answer | Unauthorized | None:
         """The answer; None: no such method, or already answered through `exchange.reply`. Authenticates by itself."""
 
-    def input_schema(self, tool: str) -> Any:
-        """The schema against which `Mcp-Param-*` headers are checked, None if there is no such tool."""
+    def mirrored_schema(self, tool: str) -> Any:
+        """The input schema that may declare `Mcp-Param-*` headers; None where it declares none, or is of no such tool."""
 
 
 class Endpoint:
@@ -146,7 +146,7 @@ class Endpoint:
             return
         reply = Reply(send, message.id, json=json, stream=stream)
         exchange = Exchange(message, reply, headers=headers, modern=modern, token=token, source=source)
-        rejected = self._modern_rejection(scope, exchange) if modern else self._handshake_rejection(exchange)
+        rejected = await self._modern_rejection(scope, exchange) if modern else self._handshake_rejection(exchange)
         known = rejected is not None or modern or self._session_known(exchange)
         denied = None if rejected is None and known else await self._face.admit(token, source)
         if denied is not None:  # who asks comes before what is wrong with it
@@ -163,18 +163,28 @@ class Endpoint:
 
     # checks before anything is decided
 
-    def _modern_rejection(self, scope: Scope, exchange: Exchange) -> Mismatch | None:
-        lines = ((name.decode("latin-1"), value.decode("latin-1")) for name, value in scope["headers"])
-        body = {"method": exchange.method, "params": exchange.params}
-        return mismatch(lines, exchange.headers, body) or self._mirrored_arguments(exchange)
+    async def _modern_rejection(self, scope: Scope, exchange: Exchange) -> Mismatch | None:
+        raw = scope["headers"]
+        if not plainly_agree(raw, exchange.headers, exchange.method, exchange.params):
+            await rules()
+            lines = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in raw]
+            rejected = mismatch(lines, exchange.headers, {"method": exchange.method, "params": exchange.params})
+            if rejected is not None:
+                return rejected
+        return await self._mirrored_arguments(exchange)
 
-    def _mirrored_arguments(self, exchange: Exchange) -> Mismatch | None:
+    async def _mirrored_arguments(self, exchange: Exchange) -> Mismatch | None:
         """`Mcp-Param-*` headers must say what the body says: something in front may have routed on them."""
-        name, arguments = exchange.params.get("name"), exchange.params.get("arguments") or {}
-        if exchange.method != "tools/call" or not isinstance(name, str) or not isinstance(arguments, dict):
+        if exchange.method != "tools/call":
             return None
-        schema = self._face.input_schema(name)
-        return None if schema is None else mismatch_of_arguments(schema, arguments, exchange.headers)
+        name, arguments = exchange.params.get("name"), exchange.params.get("arguments") or {}
+        if not isinstance(name, str) or not isinstance(arguments, dict):
+            return None
+        schema = self._face.mirrored_schema(name)
+        if schema is None:
+            return None
+        await rules()
+        return mismatch_of_arguments(schema, arguments, exchange.headers)
 
     @staticmethod
     def _handshake_rejection(exchange: Exchange) -> Mismatch | None:

@@ -23,6 +23,7 @@ __all__ = [
     "LOG_LEVELS",
     "METHOD_NOT_FOUND",
     "MODERN_VERSIONS",
+    "NAMED",
     "PARSE_ERROR",
     "PROTOCOL_VERSION",
     "SERVER_INFO",
@@ -32,6 +33,9 @@ __all__ = [
 HANDSHAKE_VERSIONS = ("2024-11-05", "2025-03-26", "2025-06-18", "2025-11-25")
 LATEST_HANDSHAKE = HANDSHAKE_VERSIONS[-1]
 MODERN_VERSIONS = ("2026-07-28",)
+
+NAMED = {"tools/call": "name", "prompts/get": "name", "resources/read": "uri"}
+"""Methods whose `Mcp-Name` header mirrors a parameter, and which."""
 
 PROTOCOL_VERSION = "io.modelcontextprotocol/protocolVersion"
 CLIENT_CAPABILITIES = "io.modelcontextprotocol/clientCapabilities"
