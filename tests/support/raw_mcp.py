@@ -57,12 +57,7 @@ class HttpClient:
         kept = dict(meta or {})
         extra = {}
         if self.modern:
-            kept |= {
-                "io.modelcontextprotocol/protocolVersion": MODERN,
-                "io.modelcontextprotocol/clientCapabilities": self._capabilities,
-                "io.modelcontextprotocol/clientInfo": INFO,
-                "io.modelcontextprotocol/logLevel": "debug",
-            }
+            kept |= _envelope(self._capabilities)
             extra["Mcp-Method"] = method
             if method in NAMED:
                 extra["Mcp-Name"] = str(sent[NAMED[method]])
@@ -88,10 +83,28 @@ class HttpClient:
         self._connection.close()
 
 
-class StdioClient:
-    """One program, one question at a time, in the handshake era."""
+def _envelope(capabilities: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "io.modelcontextprotocol/protocolVersion": MODERN,
+        "io.modelcontextprotocol/clientCapabilities": dict(capabilities),
+        "io.modelcontextprotocol/clientInfo": INFO,
+        "io.modelcontextprotocol/logLevel": "debug",
+    }
 
-    def __init__(self, command: list[str], environment: Mapping[str, str]) -> None:
+
+class StdioClient:
+    """One program, one question at a time. `modern` and `capabilities`: as of `HttpClient`."""
+
+    def __init__(
+        self,
+        command: list[str],
+        environment: Mapping[str, str],
+        *,
+        modern: bool = False,
+        capabilities: Mapping[str, Any] | None = None,
+    ) -> None:
+        self._modern = modern
+        self._capabilities = dict(capabilities or {})
         self._process = subprocess.Popen(
             command,
             stdin=subprocess.PIPE,
@@ -102,7 +115,9 @@ class StdioClient:
         )
 
     def open(self) -> dict[str, Any]:
-        told = {"protocolVersion": HANDSHAKE, "capabilities": {}, "clientInfo": INFO}
+        if self._modern:
+            return self.ask("server/discover")[-1]
+        told = {"protocolVersion": HANDSHAKE, "capabilities": self._capabilities, "clientInfo": INFO}
         answer = self.ask("initialize", told)[-1]
         self._write({"jsonrpc": "2.0", "method": "notifications/initialized"})
         return answer
@@ -110,8 +125,10 @@ class StdioClient:
     def ask(
         self, method: str, params: Mapping[str, Any] | None = None, *, identifier: Any = 0, meta: Any = None
     ) -> Messages:
-        sent = {**(params or {}), **({} if meta is None else {"_meta": meta})}
-        self._write({"jsonrpc": "2.0", "id": identifier, "method": method, "params": sent})
+        kept = {**(meta or {}), **(_envelope(self._capabilities) if self._modern else {})}
+        sent = {**(params or {}), **({"_meta": kept} if kept else {})}
+        message: dict[str, Any] = {"jsonrpc": "2.0", "id": identifier, "method": method}
+        self._write({**message, "params": sent} if sent else message)
         heard: Messages = []
         assert self._process.stdout is not None
         while line := self._process.stdout.readline():

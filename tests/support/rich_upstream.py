@@ -1,6 +1,7 @@
-"""An MCP upstream that sends what `rich_messages` holds, byte for byte as it is there: a bare ASGI application.
+"""An MCP upstream that sends what `rich_messages` holds, byte for byte as it is there: a bare ASGI application, or a program.
 
 python -m support.rich_upstream (modern|handshake) (json|sse)      prints its port and process id on one line
+python -m support.rich_upstream (modern|handshake) stdio           speaks over its standard streams
 """
 
 from __future__ import annotations
@@ -41,16 +42,28 @@ class RichUpstream:
         if scope["method"] != "POST" or "id" not in request:
             await _reply(send, 202 if request else 200 if scope["method"] == "DELETE" else 405, b"", [])
             return
-        params = request.get("params") or {}
-        answer = {"jsonrpc": "2.0", "id": request["id"], **self._answer(request["method"], params)}
-        if not self._handshake and "result" in answer and params.get("name") != "nothing":
-            answer["result"] = {"resultType": "complete", **answer["result"]}
-        notices = self._notices(request["method"], params)
+        *notices, answer = self.said(request)
         if self._stream or notices:
             await _events(send, [*notices, answer])
             return
         extra = [(b"mcp-session-id", os.urandom(9).hex().encode())] if request["method"] == "initialize" else []
         await _reply(send, 200, _json(answer), [(b"content-type", b"application/json"), *extra])
+
+    def said(self, request: dict[str, Any]) -> list[dict[str, Any]]:
+        """What is told, then the answer."""
+        params = request.get("params") or {}
+        answer = {"jsonrpc": "2.0", "id": request["id"], **self._answer(request["method"], params)}
+        if not self._handshake and "result" in answer and params.get("name") != "nothing":
+            answer["result"] = {"resultType": "complete", **answer["result"]}
+        return [*self._notices(request["method"], params), answer]
+
+    def over_stdio(self) -> None:
+        for line in sys.stdin.buffer:
+            request = json.loads(line)
+            if "id" in request:
+                for message in self.said(request):
+                    sys.stdout.buffer.write(_json(message) + b"\n")
+                sys.stdout.buffer.flush()
 
     def _answer(self, method: str, params: dict[str, Any]) -> dict[str, Any]:
         if method == "tools/call" and params["name"] == "params":
@@ -110,6 +123,9 @@ async def _events(send: Any, messages: list[dict[str, Any]]) -> None:
 
 
 def main() -> None:
+    if sys.argv[2] == "stdio":
+        RichUpstream(handshake=sys.argv[1] == "handshake", stream=True).over_stdio()
+        return
     listener = socket.create_server(("127.0.0.1", 0))
     print(listener.getsockname()[1], os.getpid(), flush=True)
     app = RichUpstream(handshake=sys.argv[1] == "handshake", stream=sys.argv[2] == "sse")

@@ -5,14 +5,18 @@ The upstream sends every field that MCP knows, fields that it does not know, nul
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from support.broker_process import broker_process
+from support.counting_upstream import environment
 from support.field_diff import differences
-from support.raw_mcp import HttpClient
+from support.raw_mcp import HttpClient, StdioClient
 from support.rich_messages import LISTS, NOTICES, PROMPTS, READ, RESULTS
 from support.rich_upstream import rich_upstream
 from transparency.comparison import POLICY, PRICED, unexplained, unprefixed
@@ -37,6 +41,13 @@ ALLOWED = [
     ),
 ]
 """What may differ: where, and why. Nothing else may."""
+OVER_STDIO = [
+    (
+        r"tools/call params\[0\]\.result\.structuredContent\._meta\.progressToken",
+        "a program is sent a token of the broker's own, so that calls with the same one can be told apart; agents hear theirs",
+    )
+]
+"""What may differ besides where the upstream is a program."""
 TRANSLATED = [
     *ALLOWED,
     (r".*\.result\.resultType", "it belongs to 2026-07-28: there every result has it, before it none"),
@@ -49,7 +60,7 @@ TRANSLATED = [
 PREFIX = "rich__"
 
 
-def asked(client: HttpClient, prefix: str) -> dict[str, Any]:
+def asked(client: HttpClient | StdioClient, prefix: str) -> dict[str, Any]:
     """The answer to every question there is, by question."""
     said: dict[str, Any] = {"open": client.open()}
     for method, (key, _) in LISTS.items():
@@ -70,9 +81,22 @@ def asked(client: HttpClient, prefix: str) -> dict[str, Any]:
     return said
 
 
-def through(folder: Path, port: int, *, modern: bool) -> dict[str, Any]:
-    upstreams = {"rich": {"url": f"http://127.0.0.1:{port}/mcp"}}
-    with broker_process(folder / "broker", upstreams=upstreams, policy=POLICY) as broker:
+@contextmanager
+def served(folder: Path, era: str, shape: str) -> Iterator[tuple[HttpClient | StdioClient, dict[str, Any]]]:
+    """A client of the upstream itself, and how the broker finds the same."""
+    modern = era == "modern"
+    if shape != "stdio":
+        with rich_upstream(folder, era, shape) as port:
+            direct = HttpClient(port, modern=modern, capabilities=CAPABILITIES)
+            yield direct, {"url": f"http://127.0.0.1:{port}/mcp"}
+        return
+    args, code = ["-m", "support.rich_upstream", era, "stdio"], environment()["PYTHONPATH"]
+    program = {"command": sys.executable, "args": args, "env": {"PYTHONPATH": code}}
+    yield StdioClient([sys.executable, *args], program["env"], modern=modern, capabilities=CAPABILITIES), program
+
+
+def through(folder: Path, upstream: dict[str, Any], *, modern: bool) -> dict[str, Any]:
+    with broker_process(folder / "broker", upstreams={"rich": upstream}, policy=POLICY) as broker:
         broker.await_tools(*(PREFIX + name for name in RESULTS))
         (opened,) = broker.open(["reader"], "all")
         client = HttpClient(broker.agents_port, modern=modern, token=opened.token, capabilities=CAPABILITIES)
@@ -80,24 +104,30 @@ def through(folder: Path, port: int, *, modern: bool) -> dict[str, Any]:
     return said
 
 
+def _more(shape: str) -> list[tuple[str, str]]:
+    return OVER_STDIO if shape == "stdio" else []
+
+
 @pytest.mark.promise("P11")
-@pytest.mark.parametrize("shape", ["json", "sse"])
+@pytest.mark.parametrize("shape", ["json", "sse", "stdio"])
 @pytest.mark.parametrize("era", ["modern", "handshake"])
 def test_every_field_that_an_upstream_sends_reaches_the_agent_as_it_is(tmp_path: Path, era: str, shape: str):
-    modern = era == "modern"
-    with rich_upstream(tmp_path, era, shape) as port:
-        direct = asked(HttpClient(port, modern=modern, capabilities=CAPABILITIES), "")
-        brokered = through(tmp_path, port, modern=modern)
+    with served(tmp_path, era, shape) as (client, upstream):
+        direct = asked(client, "")
+        brokered = through(tmp_path, upstream, modern=era == "modern")
     assert len(direct["tools/call talks"]) == len(NOTICES) + 1, "the upstream did not say all that it should"
-    others = unexplained(f"{era}, {shape}", differences(direct, brokered), ALLOWED)
+    others = unexplained(f"{era}, {shape}", differences(direct, brokered), [*ALLOWED, *_more(shape)])
     assert others == [], "\n".join(others)
 
 
 @pytest.mark.promise("P11")
+@pytest.mark.parametrize("shape", ["sse", "stdio"])
 @pytest.mark.parametrize("era", ["modern", "handshake"])
-def test_an_agent_of_the_other_era_gets_every_field_too(tmp_path: Path, era: str):
-    with rich_upstream(tmp_path, era, "sse") as port:
-        direct = asked(HttpClient(port, modern=era == "modern", capabilities=CAPABILITIES), "")
-        brokered = through(tmp_path, port, modern=era != "modern")
-    others = unexplained(f"{era} upstream, agent of the other era", differences(direct, brokered), TRANSLATED)
+def test_an_agent_of_the_other_era_gets_every_field_too(tmp_path: Path, era: str, shape: str):
+    with served(tmp_path, era, shape) as (client, upstream):
+        direct = asked(client, "")
+        brokered = through(tmp_path, upstream, modern=era != "modern")
+    others = unexplained(
+        f"{era} upstream, {shape}, agent of the other era", differences(direct, brokered), [*TRANSLATED, *_more(shape)]
+    )
     assert others == [], "\n".join(others)
