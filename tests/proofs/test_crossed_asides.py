@@ -6,7 +6,10 @@ All agents use the same request ids and progress tokens, and the upstream the sa
 from __future__ import annotations
 
 import json
+import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +33,19 @@ tools:
 """
 
 
+PROGRAM = Path(__file__).parents[1] / "support" / "marking_stdio.py"
+
+
+@contextmanager
+def marking(folder: Path, era: str, over: str) -> Iterator[dict[str, Any]]:
+    """How the broker finds the upstream."""
+    if over == "stdio":
+        yield {"command": sys.executable, "args": ["-S", str(PROGRAM), era]}
+        return
+    with marking_upstream(folder, era) as port:
+        yield {"url": f"http://127.0.0.1:{port}/mcp"}
+
+
 def foreign(told: Told, mark: str, identifier: int) -> list[Any]:
     """Whatever of it is not this call's own."""
     wrong: list[Any] = []
@@ -43,10 +59,11 @@ def foreign(told: Told, mark: str, identifier: int) -> list[Any]:
 
 
 @pytest.mark.promise("P5", "P11")
+@pytest.mark.parametrize("over", ["http", "stdio"])
 @pytest.mark.parametrize("upstreams_era", ["modern", "handshake"])
 @pytest.mark.parametrize("era", ["modern", "handshake"])
 async def test_progress_logs_and_questions_of_a_call_reach_its_caller_alone(
-    tmp_path: Path, long: bool, era: str, upstreams_era: str
+    tmp_path: Path, long: bool, era: str, upstreams_era: str, over: str
 ):
     calls = 1_000 if long else 6
     heard: list[tuple[str, int, Told]] = []
@@ -59,8 +76,8 @@ async def test_progress_logs_and_questions_of_a_call_reach_its_caller_alone(
             heard.append((mark, identifier, await client.call("up__work", {"mark": mark}, identifier=identifier)))
         await client.aclose()
 
-    with marking_upstream(tmp_path, upstreams_era) as port:
-        upstreams = {"up": {"url": f"http://127.0.0.1:{port}/mcp", "max_concurrent": 1024}}
+    with marking(tmp_path, upstreams_era, over) as found:
+        upstreams = {"up": {**found, "max_concurrent": 1024}}
         with broker_process(tmp_path / "broker", upstreams=upstreams, policy=POLICY) as broker:
             broker.await_tools("up__work")
             begun = time.perf_counter()
@@ -80,7 +97,7 @@ async def test_progress_logs_and_questions_of_a_call_reach_its_caller_alone(
         for what in ("progress", "message")
     }
 
-    figures = Figures(f"{AGENTS} agents x {calls} calls with the same ids, {era} to {upstreams_era}")
+    figures = Figures(f"{AGENTS} agents x {calls} calls with the same ids, {era} to {upstreams_era} over {over}")
     figures.note("calls per second", f"{len(heard) / took_s:.0f}")
     figures.equal("answered", len(said), AGENTS * calls)
     figures.zero("crossed: an answer with another's mark", [one for one in said if set(one[1].values()) != {one[0]}])
