@@ -38,7 +38,7 @@ profile: $(VENV)/.installed-dev
 	$(BIN)/python tests/bench/profile_call.py $(ARGS)
 
 prove: $(VENV)/.installed-dev $(TOOLS)/.installed
-	HALTLINE_PROOFS=full HYPOTHESIS_PROFILE=proofs $(PYTEST) -s tests/proofs tests/test_ledger_machine.py $(ARGS)
+	HALTLINE_PROOFS=full HYPOTHESIS_PROFILE=proofs $(PYTEST) -s tests/proofs tests/test_ledger_machine.py tests/test_ledger_machine_calls.py $(ARGS)
 
 prove-short: $(VENV)/.installed-dev $(TOOLS)/.installed
 	HALTLINE_PROOFS=short $(PYTEST) -s tests/proofs $(ARGS)

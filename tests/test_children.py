@@ -336,3 +336,18 @@ async def test_a_revoke_of_a_session_ends_what_was_told_of_the_sessions_below_it
         await call(at, one["token"])
     await at.ask("revoke", target=root["session"], reason="over")
     assert (await at.ask("list_alerts", live=True))["episodes"] == []
+
+
+@pytest.mark.promise("R22", "P5")
+async def test_a_child_that_is_halted_says_so_and_breaks_no_cap_of_its_parent(at: Desk) -> None:
+    parent = await at.session()
+    opened = await child(at, parent["token"], budget="1.00")
+    await at.ask("halt", target=opened["session"], reason="enough")
+    at.upstream.script["slow"] = at.upstream.tool_error  # charged in full
+    for _ in range(2):
+        await call(at, parent["token"], "payments__slow")
+    for _ in range(3):
+        refused = await call(at, opened["token"], "payments__slow")
+        assert said(refused).startswith("Halted [session.halted]"), refused
+    assert [halt["target"] for halt in (await at.ask("status"))["halts"]] == [opened["session"]]
+    assert not (await call(at, parent["token"])).get("isError")

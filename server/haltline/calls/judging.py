@@ -62,13 +62,15 @@ def judged(tx: Tx, parts: Parts, who: Principal, request: CallRequest, policy: P
         free=own or request.method != "tools/call",  # unless priced (R25)
         follows=request.method.startswith("tasks/"),
     )
-    above: dict[str, Facts] = {}
-    for owner in reversed(who.above):
-        facts = above[owner.session_id] = gather(tx, parts, owner, policy)
-        refused = _decide(policy, asked, owner, facts, tx.now_us)
-        if not isinstance(refused, Allow):
-            return Judged(for_child(owner, refused), facts, owner, above)
     facts = gather(tx, parts, who, policy)
+    above = {owner.session_id: gather(tx, parts, owner, policy) for owner in who.above[::-1]}
+    if who.above and facts.halts:  # before any cap of a session above is asked: a stopped session breaks none (R22)
+        return Judged(_decide(policy, asked, who, facts, tx.now_us), facts, above=above)
+    root_first = who.above[::-1]
+    for owner in sorted(root_first, key=lambda one: not above[one.session_id].halts):
+        refused = _decide(policy, asked, owner, above[owner.session_id], tx.now_us)
+        if not isinstance(refused, Allow):
+            return Judged(for_child(owner, refused), above[owner.session_id], owner, above)
     decision = _decide(policy, asked, who, facts, tx.now_us)
     if request.method == "tools/call" and not own:
         decision = _as_pinned(tx, parts, tool, decision)
