@@ -140,3 +140,37 @@ def test_asking_costs_the_same_however_many_halts_are_set(stops: Stops) -> None:
     ]
     assert len([plan for plan in plans if plan.startswith("SEARCH")]) == 5
     assert [plan for plan in plans if "SCAN" in plan] == []
+
+
+@pytest.mark.promise("P3", "P4", "R15")
+def test_a_halt_or_an_allowance_of_a_unit_that_rolls_back_is_none_and_a_lifted_one_stands(stops: Stops) -> None:
+    halts = stops.halts
+    stops.set("session", "s1")
+
+    def state(tx: Any) -> tuple[list[str], dict[CapKind, int]]:
+        return [fact.scope for fact in halts.on(tx, "s1", "a1")], halts.allowances(tx, ("s1", "a1"))
+
+    def breaks(tx: Any) -> None:
+        halt = halts.get(tx, "session", "s1")
+        assert halt is not None
+        halts.lift(tx, halt, by="operator:ana", reason="seen to")
+        halts.set(tx, "agent", "a1", code="c", text="why", by="operator:ana")
+        halts.allow(tx, "agent", "a1", CapKind.DAY, 5, until_us=NOON_US + HOUR, by="operator:ana")
+        assert state(tx) == (["agent"], {CapKind.DAY: 5})
+        raise ValueError
+
+    with stops.store.batch() as unit:
+        assert unit(state) == (["session"], {})
+        with pytest.raises(ValueError):
+            unit(breaks)
+        assert unit(state) == (["session"], {})
+
+
+@pytest.mark.promise("R15")
+def test_a_halt_of_a_lost_batch_is_none(stops: Stops) -> None:
+    stops.store.on_lost = (stops.halts.forget,)
+    assert stops.on() == []
+    with stops.store.batch(lost=True) as unit:
+        unit(lambda tx: stops.halts.set(tx, "session", "s1", code="c", text="why", by="operator:ana"))
+        assert len(unit(lambda tx: stops.halts.on(tx, "s1", "a1"))) == 1
+    assert stops.on() == []

@@ -33,6 +33,9 @@ class People:
         session = self.open_session(agent, task="a task", expires_us=NOON_US + HOUR, opened_by="operator:o", **more)
         return session, self.issue_session_credential(session)
 
+    def row(self, session: SessionRow) -> SessionRow:
+        return self.store.run(lambda tx: self.identity.session(tx, session.id))
+
     def who(self, token: str | None, accepted: frozenset[str] = AGENTS) -> Credential | Unknown:
         return self.verify(token, accepted)
 
@@ -75,11 +78,8 @@ def test_the_right_name_with_another_secret_is_nobody(people: People) -> None:
     forged = issue("s")
     people.store.connection.execute("UPDATE credentials SET id = ?", (forged.id,))
     assert people.code(forged.token) == "credential.unknown"
-    assert Identity(b"q" * 32).verify(_tx(people), token, AGENTS).code == "credential.unknown"  # type: ignore[arg-type,union-attr]
-
-
-def _tx(people: People) -> Any:
-    return people.store.run(lambda tx: tx)
+    people.identity = Identity(b"q" * 32)
+    assert people.code(token) == "credential.unknown"
 
 
 INJECTIONS = [
@@ -138,8 +138,8 @@ def test_what_an_agent_was_registered_with_is_what_is_read(people: People) -> No
     made = people.add_agent(handle="a", tier="t", owner="Ana", scopes=("x", "y"), hours=hours, caps=caps)
     assert people.agent("a") == people.agent_by_id(made.id) == made
     session, _ = people.session(made, tools=("up__*",), caps=caps)
-    assert people.identity.session(_tx(people), session.id) == session
-    who = people.identity.principal(_tx(people), made, session)
+    assert people.row(session) == session
+    who = people.principal(made, session)
     assert (who.agent, who.tier, who.tools, who.scopes, who.hours) == ("a", "t", ("up__*",), ("x", "y"), hours)
     assert (who.agent_caps, who.session_caps, who.task) == (caps, caps, "a task")
 
@@ -174,7 +174,7 @@ def test_a_session_expires_by_the_clock_and_stays_revoked_once_it_is(people: Peo
     assert session.life(NOON_US + HOUR - 1) == "open"
     assert session.life(NOON_US + HOUR) == "expired"
     people.revoke_session(session.id)
-    revoked = people.identity.session(_tx(people), session.id)
+    revoked = people.row(session)
     assert (revoked.life(NOON_US), revoked.life(NOON_US + 2 * HOUR), revoked.ended_us) == (
         "revoked",
         "revoked",
@@ -183,7 +183,7 @@ def test_a_session_expires_by_the_clock_and_stays_revoked_once_it_is(people: Peo
     assert people.code(token) == "revoked"  # recognised: it is told why (R23)
     people.store.now_us += HOUR
     people.revoke_session(session.id)
-    assert people.identity.session(_tx(people), session.id).ended_us == NOON_US  # the first end stays
+    assert people.row(session).ended_us == NOON_US  # the first end stays
 
 
 @pytest.mark.promise("R19", "P5")
@@ -225,7 +225,7 @@ def test_a_reissued_agent_has_new_sessions_and_its_old_credentials_stay_dead(peo
     new = people.issue_agent_credential(again)
     _, fresh = people.session(again)
     assert [people.code(one) for one in (token, own, new, fresh)] == ["revoked", "revoked", "alive", "alive"]
-    assert people.identity.session(_tx(people), session.id).life(NOON_US) == "revoked"
+    assert people.row(session).life(NOON_US) == "revoked"
 
 
 @pytest.mark.promise("R24")
@@ -329,3 +329,47 @@ def test_no_query_of_the_hot_path_reads_every_credential_or_session(people: Peop
     ]
     assert len(plans) > 7
     assert [plan for plan in plans if "SCAN" in plan] == []
+
+
+@pytest.mark.promise("P3", "R15")
+def test_what_a_rolled_back_unit_ended_lives_on_and_what_a_committed_one_ended_does_not(people: People) -> None:
+    agent = people.add_agent(handle="a", tier="t")
+    session, token = people.session(agent)
+    identity = people.identity
+
+    def life(tx: Tx) -> tuple[str, str, str]:
+        found = identity.verify(tx, token, AGENTS)
+        assert isinstance(found, Credential)
+        credential = "alive" if found.revoked_us is None else "revoked"
+        return credential, identity.session(tx, session.id).state, identity.agent_by_id(tx, agent.id).state
+
+    def breaks(tx: Tx) -> None:
+        identity.revoke_agent(tx, agent)
+        assert life(tx) == ("revoked", "revoked", "revoked")
+        raise ValueError
+
+    with people.store.batch() as unit:
+        assert unit(life) == ("alive", "open", "active")
+        with pytest.raises(ValueError):
+            unit(breaks)
+        assert unit(life) == ("alive", "open", "active")
+        unit(lambda tx: identity.revoke_agent(tx, agent))
+        assert unit(life) == ("revoked", "revoked", "revoked")
+
+
+@pytest.mark.promise("R15")
+def test_who_was_opened_in_a_lost_batch_is_nobody(tmp_path: Path) -> None:
+    people = People(tmp_path)
+    people.store.on_lost = (people.identity.forget,)
+    agent = people.add_agent(handle="a", tier="t")
+    with people.store.batch(lost=True) as unit:
+        session = unit(
+            lambda tx: people.identity.open_session(tx, agent, task="t", expires_us=NOON_US + HOUR, opened_by="x")
+        )
+        token = unit(lambda tx: people.identity.issue_session_credential(tx, session))
+        assert isinstance(unit(lambda tx: people.identity.verify(tx, token, AGENTS)), Credential)
+        unit(lambda tx: people.identity.session(tx, session.id))
+    assert people.code(token) == "credential.unknown"
+    with pytest.raises(NotFound):
+        people.store.run(lambda tx: people.identity.session(tx, session.id))
+    people.store.close()

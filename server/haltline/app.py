@@ -169,16 +169,12 @@ class App:
         audit = Audit(Redactor(policies.current.redact_keys if policies.current else ()))
         ledger = Ledger(lambda now_us: _day_bounds(policies, now_us))
         writer = Writer(lambda: connect_writer(folder.database), clock.now_us)
-        writer.on_lost(audit.forget)
-        writer.on_lost(ledger.forget)
         signals = Signals(lambda: policies.zone, hmac.digest(pepper, b"signals", "sha256"))
         audit.listener = signals.heard
         telemetry = Telemetry(open_spans())
         stack.callback(telemetry.close)
         audit.counter = telemetry.heard
-        writer.on_lost(signals.forget)
         pins = Pins()
-        writer.on_lost(pins.forget)
         writer.start()
         stack.push_async_callback(writer.aclose)
         reader = Reader(folder.database)
@@ -214,6 +210,8 @@ class App:
             signals=signals,
             telemetry=telemetry,
         )
+        for remembering in (parts.identity, parts.halts, parts.ledger, parts.audit, parts.pins, parts.signals):
+            writer.on_lost(remembering.forget)
         await writer.run(pins.known)
         await writer.run(parts.halts.known)
         catalog.reviewed_by(Quarantine(parts).review)

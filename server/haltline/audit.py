@@ -41,6 +41,11 @@ _COLUMNS = frozenset(
 )
 
 
+_EVENT = (
+    "INSERT INTO events (seq, at_us, kind, agent_id, session_id, call_id, tool, body, hash) VALUES (?,?,?,?,?,?,?,?,?)"
+)
+_PAYLOAD = "INSERT INTO payloads (seq, part, salt, data) VALUES (?,?,?,?)"
+
 Listener = Callable[["Tx", int, str, str, Mapping[str, Any], Mapping[str, Any]], None]
 """(transaction, seq, kind, agent id, names as stored, body)"""
 
@@ -164,12 +169,9 @@ class Audit:
         body = self._body(seq, tx.now_us, event, named, {name: one.described for name, one in payloads.items()})
         digest = chain_hash(previous, body)
         tx.on_rollback(self.forget)
-        tx.execute(
-            "INSERT INTO events (seq, at_us, kind, agent_id, session_id, call_id, tool, body, hash) VALUES (?,?,?,?,?,?,?,?,?)",
-            (seq, tx.now_us, event.kind, *named.values(), body, digest),
-        )
+        tx.insert(_EVENT, (seq, tx.now_us, event.kind.value, *named.values(), body, digest))
         for name, one in payloads.items():
-            tx.execute("INSERT INTO payloads (seq, part, salt, data) VALUES (?,?,?,?)", (seq, name, one.salt, one.data))
+            tx.insert(_PAYLOAD, (seq, name, one.salt, one.data))
         self._head = (seq, digest)
         if self.counter is not None:
             self.counter(event.kind, event.body or {})

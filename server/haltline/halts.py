@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Literal
 
 from haltline.errors import Conflict
 from haltline.policy.model import CapKind, HaltFact
+from haltline.store.remembered import Remembered
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -52,9 +53,11 @@ class Allowance:
 
 
 class Halts:
-    """Every method takes the transaction of its caller; of what is halted only that everything is, is remembered."""
+    """Every method takes the transaction of its caller. What stops whom, or adds to whose caps, is remembered."""
 
     def __init__(self) -> None:
+        self._set: Remembered[tuple[str, str], tuple[HaltFact, ...]] = Remembered()
+        self._granted: Remembered[str, tuple[Allowance, ...]] = Remembered()
         self.of_everything: HaltRow | None = None
         """As committed, for whoever asks whether calls would be admitted. No decision reads it."""
 
@@ -62,17 +65,27 @@ class Halts:
         """Once, at start: what earlier runs left."""
         self.of_everything = self.get(tx, "everything", EVERYTHING)
 
+    def forget(self) -> None:
+        """Read the rows again; in the writer thread, when a commit failed."""
+        self._set.forget()
+        self._granted.forget()
+
     def on(self, tx: Tx, session_id: str, agent_id: str, above: Sequence[str] = ()) -> tuple[HaltFact, ...]:
         """What stops a call of this session and agent now: a call needs none of the three to be set, nor one of a session
         `above` it (R20).
         """
-        # Look-ups of their own: written as one with OR, SQLite reads every halt that is set.
-        one = f"{_HALT} WHERE lifted_us IS NULL AND scope = ? AND subject_id = ?"
-        sessions = [value for subject in (session_id, *above) for value in ("session", subject)]
-        rows = tx.execute(
-            " UNION ALL ".join([one] * (3 + len(above))), (*sessions, "agent", agent_id, EVERYTHING, EVERYTHING)
-        )
-        return tuple(_halt(row).fact() for row in rows)
+        found = self._facts(tx, "session", session_id)
+        for one in above:
+            found += self._facts(tx, "session", one)
+        return found + self._facts(tx, "agent", agent_id) + self._facts(tx, "everything", EVERYTHING)
+
+    def _facts(self, tx: Tx, scope: HaltScope, subject_id: str) -> tuple[HaltFact, ...]:
+        """The halt of one subject, or none."""
+        known = self._set.get((scope, subject_id))
+        if known is None:
+            halt = self.get(tx, scope, subject_id)
+            known = self._set.keep((scope, subject_id), () if halt is None else (halt.fact(),))
+        return known
 
     def of_credential(self, tx: Tx, credential_id: str) -> str | None:
         """An unended session that this agent credential opened and that is halted (R24); None: there is none."""
@@ -105,6 +118,7 @@ class Halts:
         self, tx: Tx, scope: HaltScope, subject_id: str, *, code: str, text: str, by: str, cap: str | None = None
     ) -> bool:
         """Returns False when it was halted already (the first cause stays)."""
+        self._set.changes(tx, (scope, subject_id))
         cursor = tx.execute(
             "INSERT INTO halts (scope, subject_id, code, text, cap, by, set_us) VALUES (?,?,?,?,?,?,?)"
             " ON CONFLICT DO NOTHING",
@@ -116,6 +130,7 @@ class Halts:
 
     def lift(self, tx: Tx, halt: HaltRow, *, by: str, reason: str) -> None:
         """Lift exactly this one. Raises Conflict if it is not set any more."""
+        self._set.changes(tx, (halt.scope, halt.subject_id))
         cursor = tx.execute(
             "UPDATE halts SET lifted_us = ?, lifted_by = ?, lift_reason = ? WHERE id = ? AND lifted_us IS NULL",
             (tx.now_us, by, reason, halt.id),
@@ -135,6 +150,7 @@ class Halts:
         self, tx: Tx, scope: HaltScope, subject_id: str, cap: CapKind, amount: int, *, until_us: int, by: str
     ) -> None:
         """Add to a cap for a limited time: micro-units, or calls for the cap on calls."""
+        self._granted.changes(tx, subject_id)
         tx.execute(
             "INSERT INTO allowances (scope, subject_id, cap, amount, until_us, by, granted_us) VALUES (?,?,?,?,?,?,?)",
             (scope, subject_id, cap, amount, until_us, by, tx.now_us),
@@ -143,10 +159,16 @@ class Halts:
     def granted(self, tx: Tx, subject_ids: Iterable[str]) -> list[Allowance]:
         """Each of what people added to the caps of these subjects and is still in force."""
         return [
-            _allowance(row)
-            for subject_id in subject_ids
-            for row in tx.execute(f"{_ALLOWANCE} WHERE subject_id = ? AND until_us > ?", (subject_id, tx.now_us))
+            one for subject_id in subject_ids for one in self._granted_to(tx, subject_id) if one.until_us > tx.now_us
         ]
+
+    def _granted_to(self, tx: Tx, subject_id: str) -> tuple[Allowance, ...]:
+        """Those in force, and some that were when they were read."""
+        known = self._granted.get(subject_id)
+        if known is None:
+            rows = tx.execute(f"{_ALLOWANCE} WHERE subject_id = ? AND until_us > ?", (subject_id, tx.now_us))
+            known = self._granted.keep(subject_id, tuple(_allowance(row) for row in rows))
+        return known
 
     async def granted_to_all(self, reader: Reader, now_us: int, most: int) -> list[Allowance]:
         """Of sessions that have not ended, and of agents; those that end first come first."""
@@ -160,13 +182,8 @@ class Halts:
     def allowances(self, tx: Tx, subject_ids: Iterable[str]) -> dict[CapKind, int]:
         """What people added to the caps of these subjects and is still in force."""
         totals: dict[CapKind, int] = {}
-        for subject_id in subject_ids:
-            rows = tx.execute(
-                "SELECT cap, sum(amount) FROM allowances WHERE subject_id = ? AND until_us > ? GROUP BY cap",
-                (subject_id, tx.now_us),
-            )
-            for cap, amount in rows:
-                totals[CapKind(cap)] = totals.get(CapKind(cap), 0) + amount
+        for one in self.granted(tx, subject_ids):
+            totals[one.cap] = totals.get(one.cap, 0) + one.amount
         return totals
 
 

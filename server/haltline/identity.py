@@ -1,27 +1,29 @@
 """Agents, sessions, operators and their credentials: who acts, resolved inside the deciding transaction (P3).
 
-Owns the tables agents, sessions, credentials, operators. Knows nothing of money, halts or policy.
+Owns the tables agents, sessions, operators; that of credentials is `identity_credentials`. Knows nothing of money, halts or policy.
 """
 
 from __future__ import annotations
 
-import hmac
 import re
 import secrets
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Literal
 
 import orjson
 
-from haltline.credentials import CredentialClass, Presented, issue, keyed_hash, parse
+from haltline.credentials import issue
 from haltline.errors import Conflict, NotFound, RequestError
+from haltline.identity_credentials import Credential, Credentials, Unknown
 from haltline.identity_rows import AGENT, SESSION, AgentRow, OperatorRow, SessionRow, agent_of, json_of, session_of
 from haltline.lineage import family
 from haltline.policy.caps import caps_to_json
 from haltline.policy.hours import hours_to_json
 from haltline.policy.model import NO_CAPS, Caps, Hours, Principal
+from haltline.store.remembered import Remembered
 
 if TYPE_CHECKING:
+    from haltline.credentials import CredentialClass
     from haltline.store.writer import Tx
 
 __all__ = ["AgentRow", "Identity", "OperatorRow", "SessionRow", "Unknown", "new_id"]
@@ -36,31 +38,6 @@ def new_id(kind: str) -> str:
     return f"{kind}_{secrets.token_hex(12)}"
 
 
-@dataclass(frozen=True, slots=True)
-class Unknown:
-    """Why a token is nobody's: `credential.missing | malformed | unknown | wrong_class` (HTTP 401)."""
-
-    code: str
-    text: str
-
-
-@dataclass(frozen=True, slots=True)
-class Credential:
-    """A token that is somebody's, whatever state they are in."""
-
-    id: str
-    cls: CredentialClass
-    agent_id: str | None
-    session_id: str | None
-    operator: str | None
-    revoked_us: int | None
-
-
-_MISSING = Unknown("credential.missing", "Send the credential as: Authorization: Bearer hl_…")
-_MALFORMED = Unknown("credential.malformed", "This is not a Haltline credential, or it was cut short or mistyped.")
-_UNKNOWN = Unknown("credential.unknown", "No such credential; ask an operator for a new one.")
-
-
 def check_handle(handle: str) -> None:
     if not _HANDLE.fullmatch(handle):
         raise RequestError(
@@ -69,37 +46,23 @@ def check_handle(handle: str) -> None:
 
 
 class Identity:
-    """Every method takes the transaction of its caller."""
+    """Every method takes the transaction of its caller. What calls ask for again and again is remembered."""
 
     def __init__(self, pepper: bytes) -> None:
-        self._pepper = pepper
+        self._credentials = Credentials(pepper)
+        self._agents: Remembered[str, AgentRow] = Remembered()
+        self._sessions: Remembered[str, SessionRow] = Remembered()
+        self._principals: Remembered[str, Principal] = Remembered()
+
+    def forget(self) -> None:
+        """Read the rows again; in the writer thread, when a commit failed."""
+        for remembered in (self._credentials, self._agents, self._sessions, self._principals):
+            remembered.forget()
 
     # credentials
 
     def verify(self, tx: Tx, token: str | None, accepted: frozenset[CredentialClass]) -> Credential | Unknown:
-        """Whose token this is. Constant-time compare on the keyed hash; the class decides before anything is read."""
-        if not token:
-            return _MISSING
-        presented = parse(token)
-        if presented is None:
-            return _MALFORMED
-        if presented.cls not in accepted:
-            kind = {"s": "a session's", "a": "an agent's", "o": "an operator's"}[presented.cls]
-            return Unknown("credential.wrong_class", f"This is {kind} credential; it is not valid on this listener.")
-        row = tx.execute(
-            "SELECT id, class, hash, agent_id, session_id, operator, revoked_us FROM credentials WHERE id = ?",
-            (presented.id,),
-        ).fetchone()
-        if row is None or not hmac.compare_digest(row[2], keyed_hash(self._pepper, token)):
-            return _UNKNOWN
-        return Credential(row[0], row[1], row[3], row[4], row[5], row[6])
-
-    def _store(self, tx: Tx, made: Presented, *, agent: str | None, session: str | None, operator: str | None) -> str:
-        tx.execute(
-            "INSERT INTO credentials (id, class, hash, agent_id, session_id, operator, created_us) VALUES (?,?,?,?,?,?,?)",
-            (made.id, made.cls, keyed_hash(self._pepper, made.token), agent, session, operator, tx.now_us),
-        )
-        return made.token
+        return self._credentials.verify(tx, token, accepted)
 
     # agents
 
@@ -153,24 +116,28 @@ class Identity:
         return [(agent_of(row), sessions_open) for sessions_open, *row in rows]
 
     def agent_by_id(self, tx: Tx, agent_id: str) -> AgentRow:
+        known = self._agents.get(agent_id)
+        if known is not None:
+            return known
         row = tx.execute(f"{AGENT} WHERE id = ?", (agent_id,)).fetchone()
         if row is None:
             raise NotFound(f"there is no agent with the id {agent_id!r}")
-        return agent_of(row)
+        return self._agents.keep(agent_id, agent_of(row))
+
+    def _set_state(self, tx: Tx, agent: AgentRow, act: Literal["revoke", "reissue"]) -> None:
+        self._agents.changes(tx, agent.id)
+        tx.execute("UPDATE agents SET state = ? WHERE id = ?", (_LIFE[agent.state, act], agent.id))
 
     def issue_agent_credential(self, tx: Tx, agent: AgentRow) -> str:
         """A permanent host's credential (R24); the ones before it end, so that there is one to know of."""
-        tx.execute(
-            "UPDATE credentials SET revoked_us = ? WHERE agent_id = ? AND class = 'a' AND revoked_us IS NULL",
-            (tx.now_us, agent.id),
-        )
-        return self._store(tx, issue("a"), agent=agent.id, session=None, operator=None)
+        self._credentials.replace(tx, agent.id)
+        return self._credentials.store(tx, issue("a"), agent=agent.id, session=None, operator=None)
 
     def revoke_agent(self, tx: Tx, agent: AgentRow) -> tuple[bool, list[str]]:
         """End its credential and all its open sessions (R19). Returns (was revoked already, ended session ids)."""
         if agent.state == "revoked":
             return True, []
-        tx.execute("UPDATE agents SET state = ? WHERE id = ?", (_LIFE[agent.state, "revoke"], agent.id))
+        self._set_state(tx, agent, "revoke")
         open_ids = [
             row[0]
             for row in tx.execute(
@@ -180,16 +147,14 @@ class Identity:
         ]
         for session_id in open_ids:
             self.revoke_session(tx, session_id)
-        tx.execute(
-            "UPDATE credentials SET revoked_us = ? WHERE agent_id = ? AND revoked_us IS NULL", (tx.now_us, agent.id)
-        )
+        self._credentials.revoke(tx, "agent_id", agent.id)
         return False, open_ids
 
     def reissue_agent(self, tx: Tx, agent: AgentRow) -> None:
         """Let a revoked agent have sessions again; what the day has spent stays spent (R19)."""
         if (agent.state, "reissue") not in _LIFE:
             raise Conflict(f"{agent.handle} is not revoked, so there is nothing to reissue")
-        tx.execute("UPDATE agents SET state = ? WHERE id = ?", (_LIFE[agent.state, "reissue"], agent.id))
+        self._set_state(tx, agent, "reissue")
 
     # sessions
 
@@ -217,6 +182,8 @@ class Identity:
             new_id("ses"), agent.id, task, tools, caps, "open", opened_by, tx.now_us, expires_us, None, parent
         )
         credential, key = auto or (None, None)
+        self._sessions.changes(tx, session.id)
+        self._principals.changes(tx, session.id)
         tx.execute(
             "INSERT INTO sessions (id, agent_id, task, tools, caps, opened_by, opened_us, expires_us, last_used_us,"
             " auto_credential, auto_key, parent_id) VALUES (?,?,?,?,?,?,?,?,?,?,?,?)",
@@ -238,7 +205,7 @@ class Identity:
         return session
 
     def issue_session_credential(self, tx: Tx, session: SessionRow) -> str:
-        return self._store(tx, issue("s"), agent=session.agent_id, session=session.id, operator=None)
+        return self._credentials.store(tx, issue("s"), agent=session.agent_id, session=session.id, operator=None)
 
     def auto_session(self, tx: Tx, credential: Credential, key: str, idle_s: float) -> SessionRow | None:
         """The open session that this agent credential continues (R24), marked as used now; None: open a new one."""
@@ -254,10 +221,13 @@ class Identity:
         return session_of(row)
 
     def session(self, tx: Tx, session_id: str) -> SessionRow:
+        known = self._sessions.get(session_id)
+        if known is not None:
+            return known
         row = tx.execute(f"{SESSION} WHERE id = ?", (session_id,)).fetchone()
         if row is None:
             raise NotFound(f"there is no session {session_id!r}; haltline sessions list shows them")
-        return session_of(row)
+        return self._sessions.keep(session_id, session_of(row))
 
     def sessions(self, tx: Tx, *, agent_id: str | None, all_states: bool, most: int) -> list[SessionRow]:
         """The newest sessions first, at most `most`: of one agent or of all, those that ended only with `all_states`."""
@@ -275,14 +245,13 @@ class Identity:
         """End it and every session below it (R19). Returns the ids of those that ended now, its own first in any case."""
         ended = [session_id]
         for one in family(tx, session_id):
+            self._sessions.changes(tx, one)
             cursor = tx.execute(
                 "UPDATE sessions SET state = 'revoked', ended_us = ? WHERE id = ? AND state = 'open'", (tx.now_us, one)
             )
             if cursor.rowcount and one != session_id:
                 ended.append(one)
-            tx.execute(
-                "UPDATE credentials SET revoked_us = ? WHERE session_id = ? AND revoked_us IS NULL", (tx.now_us, one)
-            )
+            self._credentials.revoke(tx, "session_id", one)
         return tuple(ended)
 
     def children(self, tx: Tx, session_id: str) -> list[SessionRow]:
@@ -291,12 +260,18 @@ class Identity:
         return [session_of(row) for row in rows]
 
     def principal(self, tx: Tx, agent: AgentRow, session: SessionRow) -> Principal:
-        """Who acts in this session, with those above it: what it may do they must be allowed too (R20)."""
+        """Who acts in this session, with those above it: what it may do they must be allowed too (R20).
+
+        Nothing of it changes in a session's life: not what the agent was given, nor what the session was opened with.
+        """
+        known = self._principals.get(session.id)
+        if known is not None:
+            return known
         above: tuple[Principal, ...] = ()
         if session.parent_id is not None:
             parent = self.principal(tx, agent, self.session(tx, session.parent_id))
             above = (replace(parent, above=()), *parent.above)
-        return Principal(
+        who = Principal(
             agent_id=agent.id,
             agent=agent.handle,
             tier=agent.tier,
@@ -309,6 +284,7 @@ class Identity:
             session_caps=session.caps,
             above=above,
         )
+        return self._principals.keep(session.id, who)
 
     def sessionless(self, agent: AgentRow) -> Principal:
         """An agent before it has a session: enough to list what it may call."""
@@ -336,7 +312,7 @@ class Identity:
                 f"there is an operator {name} already; a new token comes from: haltline operators rotate {name}"
             )
         tx.execute("INSERT INTO operators (name, class, created_us) VALUES (?,?,?)", (name, cls, tx.now_us))
-        return self._store(tx, issue("o"), agent=None, session=None, operator=name)
+        return self._credentials.store(tx, issue("o"), agent=None, session=None, operator=name)
 
     def operator(self, tx: Tx, name: str) -> OperatorRow:
         row = tx.execute("SELECT name, class, state, created_us FROM operators WHERE name = ?", (name,)).fetchone()
@@ -355,8 +331,8 @@ class Identity:
         operator = self.operator(tx, name)
         if operator.state != "active":
             raise Conflict(f"operator {name} is revoked")
-        self._end_operator_credentials(tx, name)
-        return self._store(tx, issue("o"), agent=None, session=None, operator=name)
+        self._credentials.revoke(tx, "operator", name)
+        return self._credentials.store(tx, issue("o"), agent=None, session=None, operator=name)
 
     def revoke_operator(self, tx: Tx, name: str) -> None:
         operator = self.operator(tx, name)
@@ -368,7 +344,4 @@ class Identity:
         if operator.cls == "person" and not others:
             raise Conflict(f"{name} is the last person who could resume anything; add another operator first")
         tx.execute("UPDATE operators SET state = ? WHERE name = ?", (_LIFE[operator.state, "revoke"], name))
-        self._end_operator_credentials(tx, name)
-
-    def _end_operator_credentials(self, tx: Tx, name: str) -> None:
-        tx.execute("UPDATE credentials SET revoked_us = ? WHERE operator = ? AND revoked_us IS NULL", (tx.now_us, name))
+        self._credentials.revoke(tx, "operator", name)

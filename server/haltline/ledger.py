@@ -6,13 +6,14 @@ Owns the table holds. The rows are the truth; `accounts` remembers sums of them.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from haltline.accounts import REMEMBERED_MAX, Accounts, HoldState
 from haltline.errors import Conflict, NotFound
 from haltline.policy.drill import DRILL
 from haltline.policy.model import Usage
+from haltline.store.remembered import Remembered
 
 if TYPE_CHECKING:
     from haltline.accounts import AgentAccount, Differs, TaskAccount
@@ -30,6 +31,8 @@ _LIFE: frozenset[tuple[HoldState, HoldState]] = frozenset(
     }
 )
 """A hold's life. A pair that is not here is an error and changes nothing, so no hold ends twice."""
+
+_AMOUNT_MAX = 2**63 - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,12 +77,15 @@ class Ledger:
 
     def __init__(self, day_bounds: Callable[[int], tuple[int, int]], remembered_max: int = REMEMBERED_MAX) -> None:
         self._accounts = Accounts(day_bounds, remembered_max)
+        self._held: Remembered[str, Hold] = Remembered(remembered_max)
+        """Those that this process made and that are still held, so that most ends read nothing."""
 
     def forget(self) -> None:
         """Drop all that is remembered; rows are read again. In the writer thread alone: a commit failed (`on_lost`), or
         the policy's zone changed (from within a unit).
         """
         self._accounts.forget()
+        self._held.forget()
 
     # facts
 
@@ -114,9 +120,11 @@ class Ledger:
     def hold(self, tx: Tx, hold: Hold) -> None:
         """Reserve, as of this transaction's time. Called only after the decision allowed it, in the same unit (P2)."""
         tasks, agent = self._touch(tx, hold.agent_id, hold.session_id)
-        tx.execute(
-            "INSERT INTO holds (id, agent_id, session_id, tool, upstream, amount_micros, state, charge_on_error, read_only,"
-            " admitted_us) VALUES (?,?,?,?,?,?,'held',?,?,?)",
+        if self._held.get(hold.id) is not None:
+            raise Conflict(f"call {hold.id} is held already")
+        _money(hold.amount_micros)
+        tx.insert(
+            _INSERT,
             (
                 hold.id,
                 hold.agent_id,
@@ -129,6 +137,8 @@ class Ledger:
                 tx.now_us,
             ),
         )
+        self._held.changes(tx, hold.id)
+        self._held.keep(hold.id, hold if hold.admitted_us == tx.now_us else replace(hold, admitted_us=tx.now_us))
         for task in tasks:
             task.admit(hold.amount_micros)
         agent.admit(hold.id, hold.amount_micros, tx.now_us, rated=hold.upstream != DRILL)
@@ -183,20 +193,21 @@ class Ledger:
         why: str | None,
         charges_at: int | None = None,
     ) -> Hold:
-        before = self.get(tx, call_id)
+        before = self._held.get(call_id) or self.get(tx, call_id)
         if (before.state, to) not in _LIFE:
             raise Conflict(f"call {call_id} is {before.state} and cannot become {to}")
         tasks, agent = self._touch(tx, before.agent_id, before.session_id)
-        tx.execute(
-            "UPDATE holds SET state = ?, charged_micros = ?, ended_us = ?, doubt_us = coalesce(doubt_us, ?),"
-            " charges_at_us = ?, why = coalesce(?, why) WHERE id = ?",
+        _money(charged or 0)
+        self._held.changes(tx, call_id)
+        tx.update(
+            _END,
             (
                 to,
                 charged,
                 None if to == "in_doubt" else tx.now_us,
                 tx.now_us if to == "in_doubt" else None,
                 charges_at,
-                why,
+                why if why is None or why.isascii() else why.encode("utf-8", "replace").decode(),
                 call_id,
             ),
         )
@@ -212,6 +223,20 @@ class Ledger:
         return tasks, self._accounts.agent(tx, agent_id)
 
 
+def _money(amount: int) -> None:
+    """What the rows would refuse is refused where it is one unit's matter: they are written with those of others."""
+    if not 0 <= amount <= _AMOUNT_MAX:
+        raise ValueError(f"{amount} is no amount of money")
+
+
+_INSERT = (
+    "INSERT INTO holds (id, agent_id, session_id, tool, upstream, amount_micros, state, charge_on_error, read_only,"
+    " admitted_us) VALUES (?,?,?,?,?,?,'held',?,?,?)"
+)
+_END = (
+    "UPDATE holds SET state = ?, charged_micros = ?, ended_us = ?, doubt_us = coalesce(doubt_us, ?),"
+    " charges_at_us = ?, why = coalesce(?, why) WHERE id = ?"
+)
 _HOLD = (
     "SELECT id, agent_id, session_id, tool, upstream, amount_micros, charged_micros, state, charge_on_error, read_only,"
     " admitted_us, doubt_us, charges_at_us, why FROM holds"

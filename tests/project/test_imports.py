@@ -18,7 +18,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("policy", "wire"),
     ("store", "lineage"),
     # The parts: none knows another.
-    ("identity", "identity_rows", "ledger", "accounts", "audit", "audit_check", "checkpoints", "halts", "alerts", "upstreams", "pins", "signals"),
+    ("identity", "identity_credentials", "identity_rows", "ledger", "accounts", "audit", "audit_check", "checkpoints", "halts", "alerts", "upstreams", "pins", "signals"),
     ("policy_source",),
     # The path of a call, what an operator can do, and what both stand on.
     ("parts", "facts", "standings", "alarm", "overage", "clockwatch", "quarantine", "calls", "children", "health", "broker", "control", "control_tools", "policy_tests", "shapes"),
@@ -31,7 +31,11 @@ LAYERS: tuple[tuple[str, ...], ...] = (
 )  # fmt: skip
 RANK = {name: rank for rank, layer in enumerate(LAYERS) for name in layer}
 PARTS = LAYERS[3]
-FAMILIES = ({"identity", "identity_rows"}, {"ledger", "accounts"}, {"audit", "audit_check", "checkpoints"})
+FAMILIES = (
+    {"identity", "identity_credentials", "identity_rows"},
+    {"ledger", "accounts"},
+    {"audit", "audit_check", "checkpoints"},
+)
 """One part in several files."""
 OF_A_CALL = {"broker", "calls"}
 OF_OPERATORS = {"control", "control_tools"}

@@ -54,10 +54,10 @@ class Gate:
 
     def __call__(self, tx: Tx) -> None:
         self.entered.set()
-        assert self.open.wait(10)
+        assert self.open.wait(60)
 
     async def reached(self) -> None:
-        assert await asyncio.to_thread(self.entered.wait, 10)
+        assert await asyncio.to_thread(self.entered.wait, 60)
 
 
 async def test_a_result_arrives_after_its_commit(tmp_path: Path) -> None:

@@ -242,12 +242,9 @@ async def desk(
     audit = Audit(Redactor())
     ledger = Ledger(lambda now_us: source.current.day_bounds(now_us) if source.current else (0, now_us + 1))
     writer = Writer(lambda: connect_writer(folder / "haltline.db"), clock.now_us)
-    writer.on_lost(audit.forget)
-    writer.on_lost(ledger.forget)
     signals = Signals(lambda: source.zone, bytes(32))
     audit.listener = signals.heard
     pins = Pins()
-    writer.on_lost(pins.forget)
     writer.start()
     reader = Reader(folder / "haltline.db")
     parts = Parts(
@@ -255,6 +252,8 @@ async def desk(
         outbox=Outbox([ListChannel()], writer, reader, clock), catalog=Catalog([Upstream()]), calls=RunningCalls(), rounds=Rounds(bytes(32)),
         replays=Replays(bytes(32)), policies=source, pins=pins, signals=signals,
     )  # fmt: skip
+    for remembering in (parts.identity, parts.halts, parts.ledger, parts.audit, parts.pins, parts.signals):
+        writer.on_lost(remembering.forget)
     parts.catalog.reviewed_by(Quarantine(parts).review)
     await parts.catalog.refresh("payments")
     attempts, unrecorded = Attempts(writer, audit), Unrecorded(writer)

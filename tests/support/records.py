@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 from haltline.ledger import Hold
 from haltline.store.database import connect_writer
-from haltline.store.writer import Tx
+from haltline.store.unit import Batch, Tx
 
 __all__ = ["HOUR", "NOON_US", "SECOND", "Store", "a_hold", "utc_day"]
 
@@ -42,8 +42,10 @@ class Store:
     def batch(self, *, lost: bool = False) -> Iterator[Callable[[Callable[[Tx], Any]], Any]]:
         """Several units in one transaction; with `lost`, its COMMIT fails."""
         self.connection.execute("BEGIN IMMEDIATE")
+        together = Batch(self.connection, self.now_us)
         try:
-            yield self._unit
+            yield lambda unit: self._unit(together, unit)
+            together.write()
         except BaseException:
             self._lose()
             raise
@@ -52,18 +54,15 @@ class Store:
         else:
             self.connection.execute("COMMIT")
 
-    def _unit(self, unit: Callable[[Tx], T]) -> T:
-        tx = Tx(self.connection, self.now_us)
-        self.connection.execute("SAVEPOINT unit")
+    @staticmethod
+    def _unit(together: Batch, unit: Callable[[Tx], T]) -> T:
+        tx = Tx(together)
         try:
             result = unit(tx)
-        except BaseException:
-            self.connection.execute("ROLLBACK TO unit")
-            self.connection.execute("RELEASE unit")
-            for step in tx._on_rollback:
-                step()
+            tx.end()
+        except BaseException as error:
+            tx.undo(error)
             raise
-        self.connection.execute("RELEASE unit")
         return result
 
     def _lose(self) -> None:

@@ -205,13 +205,9 @@ async def world(
     audit = Audit(Redactor())
     ledger = Ledger(lambda now_us: source.current.day_bounds(now_us) if source.current else (0, now_us + 1))
     writer = Writer(lambda: connect(folder / "haltline.db"), clock.now_us)
-    writer.on_lost(audit.forget)
-    writer.on_lost(ledger.forget)
     signals = Signals(lambda: source.zone, bytes(32))
     audit.listener = signals.heard
-    writer.on_lost(signals.forget)
     pins = Pins()
-    writer.on_lost(pins.forget)
     writer.start()
     reader = Reader(folder / "haltline.db")
     catalog = Catalog(upstreams)
@@ -220,6 +216,8 @@ async def world(
         outbox=Outbox([], writer, reader, clock), catalog=catalog, calls=RunningCalls(), rounds=Rounds(bytes(32)),
         replays=Replays(bytes(32)), policies=source, pins=pins, signals=signals,
     )  # fmt: skip
+    for remembering in (parts.identity, parts.halts, parts.ledger, parts.audit, parts.pins, parts.signals):
+        writer.on_lost(remembering.forget)
     catalog.reviewed_by(Quarantine(parts).review)
     doorman = Doorman(parts.identity, parts.halts, audit, grace_s)
     unrecorded = Unrecorded(writer)

@@ -16,7 +16,8 @@ from haltline.policy.model import Reason
 if TYPE_CHECKING:
     from haltline.audit import Audit
     from haltline.halts import Halts
-    from haltline.identity import AgentRow, Credential, Identity, SessionRow
+    from haltline.identity import AgentRow, Identity, SessionRow
+    from haltline.identity_credentials import Credential
     from haltline.policy.model import Principal
     from haltline.policy.policy import Policy
     from haltline.store.writer import Tx

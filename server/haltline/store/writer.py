@@ -1,12 +1,13 @@
-"""The single writer: one thread, one connection, units of work in savepoints, many units per commit (group commit).
+"""The single writer: one thread, one connection, many units of work per commit (group commit).
 
-A unit is a plain function of a `Tx`. Its result reaches the caller only after COMMIT; a unit that raises rolls back
-alone, a failed COMMIT fails every unit of its batch (R15). A lone unit is committed at once. Knows no tables.
+A unit is a plain function of a `Tx` (see `unit`). Its result reaches the caller only after COMMIT; a unit that raises rolls
+back alone, a failed COMMIT fails every unit of its batch (R15). A lone unit is committed at once. Knows no tables.
 """
 
 from __future__ import annotations
 
 import asyncio
+import queue
 import sqlite3
 import threading
 import time
@@ -20,6 +21,7 @@ import anyio
 import structlog
 
 from haltline.errors import StoreUnavailable
+from haltline.store.unit import Batch, BatchLost, Tx
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -36,47 +38,7 @@ PROBE_EVERY_S = 1.0
 _BATCH_MAX = 256
 _QUEUE_MAX = 20_000
 _URGENT_MAX = 2_000
-_BROKEN_STORE = frozenset(
-    {
-        sqlite3.SQLITE_BUSY,
-        sqlite3.SQLITE_CANTOPEN,
-        sqlite3.SQLITE_CORRUPT,
-        sqlite3.SQLITE_FULL,
-        sqlite3.SQLITE_IOERR,
-        sqlite3.SQLITE_LOCKED,
-        sqlite3.SQLITE_NOMEM,
-        sqlite3.SQLITE_NOTADB,
-        sqlite3.SQLITE_PROTOCOL,
-        sqlite3.SQLITE_READONLY,
-    }
-)
-"""Primary result codes that say the store is broken, not the unit that met it: the whole batch is given up."""
 log = structlog.get_logger(__name__)
-
-
-class Tx:
-    """What a unit works with: the connection inside its savepoint, and one `now_us` for all it does."""
-
-    __slots__ = ("_after_commit", "_on_rollback", "connection", "execute", "now_us")
-
-    def __init__(self, connection: sqlite3.Connection, now_us: int) -> None:
-        self.connection = connection
-        self.execute = connection.execute
-        self.now_us = now_us
-        self._on_rollback: list[Callable[[], None]] = []
-        self._after_commit: list[Callable[[], None]] = []
-
-    def on_rollback(self, step: Callable[[], None]) -> None:
-        """Run in the writer thread if this unit raises; must not fail.
-
-        For what is remembered beside the rows: change it together with them, and drop it here. A batch lost at COMMIT
-        calls the writer's `on_lost` hooks instead.
-        """
-        self._on_rollback.append(step)
-
-    def after_commit(self, step: Callable[[], None]) -> None:
-        """Run on the event loop after COMMIT, in the order of commits, before the unit's caller goes on; never if it fails."""
-        self._after_commit.append(step)
 
 
 class _Job(Generic[T]):
@@ -117,7 +79,10 @@ class Writer:
         self._now_us = now_us
         self._urgent: deque[_Job[Any]] = deque()
         self._queue: deque[_Job[Any]] = deque()
-        self._wake = threading.Condition()
+        self._lock = threading.Lock()
+        self._bell: queue.SimpleQueue[None] = queue.SimpleQueue()
+        """Rung where the thread may be asleep; a ring too many does no harm."""
+        self._asleep = False
         self._closing = False
         self._connection: sqlite3.Connection | None = None
         self._wal: Path | None = None
@@ -182,39 +147,45 @@ class Writer:
 
     async def aclose(self) -> None:
         """Write what waits, checkpoint, close."""
-        with self._wake:
+        with self._lock:
             self._closing = True
-            self._wake.notify()
+        self._bell.put(None)
         if self._thread.is_alive():
             with anyio.CancelScope(shield=True):
                 await asyncio.to_thread(self._thread.join)
 
     def _enqueue(self, unit: Unit[T], *, urgent: bool) -> _Job[T]:
         assert self._loop is not None, "start() first"
-        queue, most = (self._urgent, _URGENT_MAX) if urgent else (self._queue, _QUEUE_MAX)
+        waiting, most = (self._urgent, _URGENT_MAX) if urgent else (self._queue, _QUEUE_MAX)
         job = _Job(unit, self._loop.create_future())
-        with self._wake:
+        with self._lock:
             if self._closing:
                 raise StoreUnavailable("the broker is shutting down")
-            if len(queue) >= most:
+            if len(waiting) >= most:
                 raise StoreUnavailable("the broker is overloaded; try again shortly")
-            queue.append(job)
-            self._wake.notify()
+            waiting.append(job)
+            asleep, self._asleep = self._asleep, False
+        if asleep:
+            self._bell.put(None)
         return job
 
     # in the writer thread
 
     def _take(self) -> list[_Job[Any]]:
         """The next batch, urgent units first. Empty: closing, or time to try a failed store again."""
-        with self._wake:
-            while not self._queue and not self._urgent and not self._closing:
-                if not self._wake.wait(PROBE_EVERY_S if self.failure else None) and self.failure:
-                    return []
-            batch = list(self._urgent)
-            self._urgent.clear()
-            while self._queue and len(batch) < _BATCH_MAX:
-                batch.append(self._queue.popleft())
-            return batch
+        while True:
+            with self._lock:
+                if self._queue or self._urgent or self._closing:
+                    batch = list(self._urgent)
+                    self._urgent.clear()
+                    while self._queue and len(batch) < _BATCH_MAX:
+                        batch.append(self._queue.popleft())
+                    return batch
+                self._asleep = True
+            try:
+                self._bell.get(timeout=PROBE_EVERY_S if self.failure else None)
+            except queue.Empty:
+                return []
 
     def _work(self) -> None:
         try:
@@ -231,7 +202,7 @@ class Writer:
 
     def _end(self) -> None:
         """Nothing waits for ever, also when this thread ends for a reason that nobody thought of."""
-        with self._wake:
+        with self._lock:
             self._closing = True
             left = [*self._urgent, *self._queue]
             self._urgent.clear()
@@ -251,9 +222,10 @@ class Writer:
     def _commit(self, batch: Sequence[_Job[Any]]) -> None:
         connection = self._connection or self._open()
         connection.execute("BEGIN IMMEDIATE")
-        now_us = self._now_us()
+        together = Batch(connection, self._now_us())
         for job in batch:
-            self._run_unit(connection, job, now_us)
+            self._run_unit(together, job)
+        together.write()
         if not batch:
             _write_something(connection)
         connection.execute("COMMIT")
@@ -263,22 +235,16 @@ class Writer:
         self._watch_wal()
 
     @staticmethod
-    def _run_unit(connection: sqlite3.Connection, job: _Job[Any], now_us: int) -> None:
-        tx = Tx(connection, now_us)
-        connection.execute("SAVEPOINT unit")
+    def _run_unit(batch: Batch, job: _Job[Any]) -> None:
+        tx = Tx(batch)
         try:
             job.result = job.unit(tx)
-        except BaseException as error:  # the boundary: a unit that raises, whatever it raises, fails alone
-            if not connection.in_transaction or _store_is_broken(error):
-                raise StoreUnavailable(str(error)) from error
-            connection.execute("ROLLBACK TO unit")
-            connection.execute("RELEASE unit")
-            for step in tx._on_rollback:  # noqa: SLF001 - a Tx and its writer are one thing
-                step()
+            job.after = tx.end()
+        except BatchLost:
+            raise
+        except BaseException as error:  # noqa: BLE001 - the boundary: a unit that raises, whatever it raises, fails alone
+            tx.undo(error)
             job.error = _raisable(error)
-            return
-        connection.execute("RELEASE unit")
-        job.after = tx._after_commit  # noqa: SLF001
 
     def _lose(self, batch: Iterable[_Job[Any]], error: Exception) -> None:
         """A connection whose commit failed is not trusted again: it is closed and the next batch opens a new one."""
@@ -313,10 +279,6 @@ class Writer:
         if before < WAL_ALARM_BYTES <= self.wal_bytes:
             advice = "a reader holds it open, such as a long audit query or a copy, or one transaction was this large"
             log.error("wal_grows", bytes=self.wal_bytes, advice=advice)
-
-
-def _store_is_broken(error: BaseException) -> bool:
-    return isinstance(error, sqlite3.Error) and getattr(error, "sqlite_errorcode", 0) & 0xFF in _BROKEN_STORE
 
 
 def _raisable(error: BaseException) -> Exception:
