@@ -6,12 +6,15 @@ Each fact costs the same however long the history is. Money counts by the time o
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections import deque
 from dataclasses import dataclass, field
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
 from haltline.policy.hours import local_time
 from haltline.policy.watch import Average
+from haltline.signals.buckets import Buckets
 
 if TYPE_CHECKING:
     from haltline.signals.facts import Fact
@@ -23,7 +26,8 @@ HOUR_US = 60 * MINUTE_US
 QUARTER_US = 15 * MINUTE_US
 WINDOW_US = HOUR_US
 """The longest window that is exact to the microsecond; longer ones are sums of whole hours."""
-HOURS_KEPT = 28 * 24
+HOURS_KEPT = 28 * 24 + 1
+"""Of 28 days and the hour that runs."""
 QUARTERS_KEPT = 3 * 96
 """Enough for today and the day before in any zone: every offset is a multiple of a quarter of an hour."""
 MOST_EXACT = 4096
@@ -71,9 +75,9 @@ class AgentSignals:
     last_us: int = 0
     calls: int = 0
     refused: int = 0
-    hours: dict[int, list[int]] = field(default_factory=dict)
-    """By hour of admission: [calls, money, ended, failed]."""
-    quarters: dict[int, int] = field(default_factory=dict)
+    hours: Buckets = field(default_factory=lambda: Buckets(HOURS_KEPT))
+    """Money by hour of admission."""
+    quarters: Buckets = field(default_factory=lambda: Buckets(QUARTERS_KEPT))
     """Money by quarter of an hour of admission."""
     exact: deque[list[int]] = field(default_factory=deque)
     """[admitted, money, calls] of the last hour, in the order of admission."""
@@ -147,7 +151,6 @@ class AgentSignals:
         if not counted:
             return
         self.calls += 1
-        self._hour(now_us)[0] += 1
         slot = hour_of_week(now_us, time_zone)
         self.week[slot] = self.week[slot] or now_us // HOUR_US
         for known, name in (
@@ -173,9 +176,6 @@ class AgentSignals:
                 self._correct(entry, change, 0)
         if fact.kind == "call.resolved":
             return
-        hour = self._hour(fact.admitted_us)
-        hour[2] += 1
-        hour[3] += fact.failed
         while self.ended_in and self.ended_in[0][0] <= fact.at_us - WINDOW_US:
             self.ended_in.popleft()
         self.ended_in.append([fact.at_us, int(fact.failed)])
@@ -197,27 +197,13 @@ class AgentSignals:
         return {"tool": self.tools, "upstream": self.upstreams, "destination": self.destinations}.get(what)
 
     def _money(self, at_us: int, change: int) -> None:
-        hour = self._hour(at_us)
-        hour[1] += change
+        self.hours.add(at_us // HOUR_US, change)
+        self.quarters.add(at_us // QUARTER_US, change)
         if self._average and at_us // HOUR_US < self.last_us // HOUR_US:
             self._average.clear()
-        quarter = at_us // QUARTER_US
-        if quarter > self.last_us // QUARTER_US - QUARTERS_KEPT:
-            self.quarters[quarter] = self.quarters.get(quarter, 0) + change
-            _trim(self.quarters, QUARTERS_KEPT)
-            for day in self._days:
-                if day[0] <= at_us < day[1]:
-                    self._days[day] += change
-
-    def _hour(self, at_us: int) -> list[int]:
-        number = at_us // HOUR_US
-        found = self.hours.get(number)
-        if found is None:
-            if number <= self.last_us // HOUR_US - HOURS_KEPT:
-                return [0, 0, 0, 0]  # older than any baseline
-            found = self.hours[number] = [0, 0, 0, 0]
-            _trim(self.hours, HOURS_KEPT)
-        return found
+        for day in self._days:
+            if day[0] <= at_us < day[1]:
+                self._days[day] += change
 
     def _exactly(self, now_us: int, amount: int, counted: int) -> None:
         entries = self.exact
@@ -238,13 +224,12 @@ class AgentSignals:
             window.change(entry, money, calls)
 
     def _exact_at(self, admitted_us: int) -> list[int] | None:
-        """The entry of an admission, found from the newest: most calls end soon."""
-        found = None
-        for entry in reversed(self.exact):
-            if entry[0] <= admitted_us:
-                found = entry
-                break
-        return found if found is not None and admitted_us - found[0] < 1_000_000 else None
+        """The entry of an admission, or of the second it was in."""
+        number = bisect_right(self.exact, admitted_us, key=itemgetter(0))
+        if number == 0:
+            return None
+        found = self.exact[number - 1]
+        return found if admitted_us - found[0] < 1_000_000 else None
 
     # what rules ask (policy.watch.History)
 
@@ -268,10 +253,9 @@ class AgentSignals:
         this = now_us // HOUR_US
         known = self._average.get(days)
         if known is None or known[0] != this:
-            active = [
-                one[1] for number, one in self.hours.items() if this - days * 24 <= number < this - 1 and one[1] > 0
-            ]
-            known = self._average[days] = (this, Average(sum(active) // max(len(active), 1), len(active)))
+            money = self.hours.between(this - days * 24, this - 1)
+            active = len(money) - money.count(0)
+            known = self._average[days] = (this, Average(sum(money) // max(active, 1), active))
         return known[1]
 
     def day_spent(self, start_us: int, end_us: int) -> int:
@@ -279,8 +263,7 @@ class AgentSignals:
         if known is None:
             if len(self._days) >= MOST_DAYS:
                 self._days.clear()
-            first, last = start_us // QUARTER_US, end_us // QUARTER_US
-            known = sum(money for quarter, money in self.quarters.items() if first <= quarter < last)
+            known = sum(self.quarters.between(start_us // QUARTER_US, end_us // QUARTER_US))
             self._days[start_us, end_us] = known
         return known
 
@@ -307,13 +290,17 @@ class AgentSignals:
 
     def stored(self) -> dict[str, Any]:
         kept = {name: getattr(self, name) for name in self.__dataclass_fields__ if not name.startswith("_")}
-        return {name: list(value) if isinstance(value, deque) else value for name, value in kept.items()}
+        queues = {name: list(kept[name]) for name in ("exact", "ended_in")}
+        return {**kept, **queues, "hours": self.hours.stored(), "quarters": self.quarters.stored()}
 
     @staticmethod
     def loaded(stored: dict[str, Any]) -> AgentSignals:
-        numbers = {name: {int(key): value for key, value in stored[name].items()} for name in ("hours", "quarters")}
+        buckets = {
+            "hours": Buckets(HOURS_KEPT).load(stored["hours"]),
+            "quarters": Buckets(QUARTERS_KEPT).load(stored["quarters"]),
+        }
         queues = {"exact": deque(stored["exact"]), "ended_in": deque(stored["ended_in"], maxlen=MOST_ENDED)}
-        return AgentSignals(**{**stored, **numbers, **queues})
+        return AgentSignals(**{**stored, **buckets, **queues})
 
 
 def hour_of_week(now_us: int, time_zone: str) -> int:
@@ -327,9 +314,3 @@ def _touch(known: dict[str, Any], name: str, value: Any, most: int) -> None:
     known[name] = value
     if len(known) > most:
         del known[next(iter(known))]
-
-
-def _trim(buckets: dict[int, Any], most: int) -> None:
-    """Buckets are made in the order of time but for late corrections, so the first is about the oldest."""
-    if len(buckets) > most:
-        del buckets[min(buckets)]

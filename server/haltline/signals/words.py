@@ -40,10 +40,11 @@ def usual(state: AgentSignals, now_us: int, currency: str, time_zone: str) -> li
     month = state.average(28, now_us)
     if month.active > average.active:
         told.append(f"{format_amount(month.micros, currency)} in an active hour over 28 days")
-    days = {number // 24 for number, hour in state.hours.items() if hour[1] > 0}
+    today = now_us // _DAY_US
+    daily = [sum(state.hours.between(day * 24, day * 24 + 24)) for day in range(today - 27, today + 1)]
+    days = len(daily) - daily.count(0)
     if days:
-        daily = sum(hour[1] for hour in state.hours.values()) // len(days)
-        told.append(f"{format_amount(daily, currency)} in an active day, {len(days)} in the last 28 days")
+        told.append(f"{format_amount(sum(daily) // days, currency)} in an active day, {days} in the last 28 days")
     return told
 
 
