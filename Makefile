@@ -1,7 +1,7 @@
 # make demo         see it work, with nothing set up           make test    all tests, a few minutes
 # make lint         style, format, types                       make prove   the slow proofs, in full
 # make bench        what brokering costs, in figures           make clean   remove what this file made
-# make profile      where the time of one brokered call goes
+# make bench-growth the same after years, with a large policy  make profile where the time of one brokered call goes
 # make conformance  the official MCP suite, direct and through Haltline
 #
 # PYTHON=python3.11 names an interpreter, WORKERS=4 the number of test processes, ARGS=... more for pytest.
@@ -13,7 +13,7 @@ TOOLS   := .tools
 BIN     := $(VENV)/bin
 PYTEST  := $(BIN)/python -m pytest
 
-.PHONY: demo test lint format bench profile prove prove-short conformance clean
+.PHONY: demo test lint format bench bench-growth profile prove prove-short conformance clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.installed
@@ -33,6 +33,9 @@ format: $(VENV)/.installed-dev
 
 bench: $(VENV)/.installed-dev
 	$(BIN)/python tests/bench/run.py --write $(ARGS)
+
+bench-growth: $(VENV)/.installed-dev
+	$(BIN)/python tests/bench/growth.py $(ARGS)
 
 profile: $(VENV)/.installed-dev
 	$(BIN)/python tests/bench/profile_call.py $(ARGS)

@@ -16,7 +16,7 @@ import urllib.error
 import urllib.request
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import processes
 from processes import BENCH, CHECKOUT, Failed
@@ -25,10 +25,10 @@ from ruamel.yaml import YAML
 from haltline_client import ControlClient
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
-__all__ = ["AGENTS", "PRICE_MICROS", "TOOLS", "Broker", "serving", "verify"]
+__all__ = ["AGENTS", "PRICE_MICROS", "TIERS", "TOOLS", "Broker", "prepare", "serving", "started", "verified", "verify"]
 
 PRICE_MICROS = 10
 PRICE = "0.00001"
@@ -36,7 +36,7 @@ OUT_OF_REACH = "1000000.00"
 AGENTS = 8
 TIERS = ("experimental", "staging", "production")
 TOOLS = {"http": "http__echo", "stdio": "stdio__echo"}
-START_S = 30.0
+START_S = 120.0
 LOOK_EVERY_S = 0.02
 
 
@@ -63,7 +63,8 @@ class Broker:
     def open_sessions(self, count: int) -> list[str]:
         """Credentials of so many sessions, spread over the agents of all tiers."""
         with ControlClient(self.control_url, self.person) as control:
-            for number in range(AGENTS):
+            known = {agent["agent"] for agent in control.list_agents()["agents"]}
+            for number in (number for number in range(AGENTS) if f"bench-{number}" not in known):
                 control.add_agent(f"bench-{number}", TIERS[number % len(TIERS)])
             return [
                 control.open_session(f"bench-{number % AGENTS}", f"benchmark {number}")["token"]
@@ -84,12 +85,19 @@ class Broker:
 def serving(
     folder: Path, upstream_url: str, *, stdio: bool, launcher: Sequence[str] = ("-m", "haltline")
 ) -> Iterator[Broker]:
-    """A broker while the block runs; at the end it is told to stop and must have stopped in order.
+    """A broker in a folder of its own while the block runs; at the end it is told to stop and must have stopped in order."""
+    upstreams: dict[str, Any] = {"http": {"url": upstream_url, "max_concurrent": 64}}
+    if stdio:
+        script = {"command": sys.executable, "args": [str(BENCH / "upstream.py"), "--stdio"]}
+        upstreams["stdio"] = {**script, "isolation": "shared", "max_concurrent": 64}
+    prepare(folder, upstreams, list(TOOLS.values()))
+    with started(folder, launcher) as broker:
+        yield broker
 
-    `launcher`: how Python is told to run the `haltline` command.
-    """
-    folder.mkdir()
-    _write(folder, upstream_url, stdio=stdio)
+
+@contextmanager
+def started(folder: Path, launcher: Sequence[str] = ("-m", "haltline")) -> Iterator[Broker]:
+    """A broker of a prepared folder, for the first time or again. `launcher`: how Python is told to run `haltline`."""
     command = [sys.executable, *launcher, "serve", "--config", "haltline.yaml", "--operator-token-file"]
     begun = time.perf_counter()
     with processes.running([*command, "person.token"], folder=folder, log=folder / "broker.log") as process:
@@ -102,11 +110,9 @@ def serving(
         raise Failed(f"the broker ended with {code}:\n{processes.last_words(folder / 'broker.log')}")
 
 
-def _write(folder: Path, upstream_url: str, *, stdio: bool) -> None:
-    upstreams: dict[str, object] = {"http": {"url": upstream_url, "max_concurrent": 64}}
-    if stdio:
-        script = {"command": sys.executable, "args": [str(BENCH / "upstream.py"), "--stdio"]}
-        upstreams["stdio"] = {**script, "isolation": "shared", "max_concurrent": 64}
+def prepare(folder: Path, upstreams: Mapping[str, Any], priced: Sequence[str]) -> None:
+    """Its configuration and policies. `priced`: names of tools, or patterns."""
+    folder.mkdir()
     lines = [
         'version: "1"',
         "data: data",
@@ -118,7 +124,7 @@ def _write(folder: Path, upstream_url: str, *, stdio: bool) -> None:
     (folder / "haltline.yaml").write_text("\n".join([*lines, ""]), encoding="utf-8")
     shutil.copytree(CHECKOUT / "policies", folder / "policies")
     _raise_caps(folder / "policies")
-    tools = {name: {"price": PRICE} for name in TOOLS.values()}
+    tools = {name: {"price": PRICE} for name in priced}
     with (folder / "policies" / "bench.yaml").open("w", encoding="utf-8") as file:
         file.write(f'version: "1"\ntools: {json.dumps(tools)}\n')
 
@@ -174,10 +180,11 @@ def verify(folder: Path, calls: int) -> str:
     wrong = [f"{key}: {found[key]}, expected {value}" for key, value in expected.items() if found[key] != value]
     if wrong:
         raise Failed("the books do not agree with the calls that were answered: " + "; ".join(wrong))
-    return _verified(folder)
+    return verified(folder)
 
 
-def _verified(folder: Path) -> str:
+def verified(folder: Path) -> str:
+    """What `haltline audit verify` says of a stopped broker's log; raises Failed where it does not hold."""
     command = [sys.executable, "-m", "haltline", "audit", "verify", "--data", str(folder / "data")]
     told = subprocess.run(command, env=processes.environment(), cwd=folder, capture_output=True, text=True, check=False)
     if told.returncode != 0:
