@@ -180,8 +180,12 @@ def _credential_hint(host: str, agent: str | None, place: str) -> str:
     where = "when VS Code asks" if host == "vscode" else f"as {place} in the environment"
     if host == "claude-desktop":
         where = f"in {place}, a file that only you can read (chmod 600)"
-    how = f"haltline agents add {agent or 'NAME'} --tier experimental --credential"
-    return f"# Give the agent's credential {where}. One is made by: {how}"
+    name = agent or "NAME"
+    return (
+        f"# Give the agent's credential {where}.\n"
+        f"# A new agent gets one by: haltline agents add {name} --tier experimental --credential\n"
+        f'# (or a session\'s alone:    haltline sessions open {name} --task "…")'
+    )
 
 
 def _json(value: object) -> str:

@@ -134,7 +134,7 @@ def database(data: Path) -> Iterator[Finding]:
             "database", "ok", f"schema {version}; the next start makes a backup and leads it to {max(migrations())}"
         )
     else:
-        yield Finding("database", "ok", f"schema {version}, sound, {file.stat().st_size / 1024**2:.1f} MiB")
+        yield Finding("database", "ok", f"schema {version}, sound, {_size(file.stat().st_size)}")
 
 
 def alerts(data: Path) -> Iterator[Finding]:
@@ -224,3 +224,7 @@ _DELIVERIES = """
         coalesce(sum(d.state = 'parked'), 0)
     FROM deliveries d JOIN alerts a ON a.id = d.alert_id WHERE d.state <> 'delivered'
 """
+
+
+def _size(size: int) -> str:
+    return f"{size / 1024**2:.1f} MiB" if size >= 1024**2 else f"{size // 1024} KiB"
