@@ -334,7 +334,8 @@ class Broker:
                 await request.respond(answer)
         if running.stopped is None:
             return None
-        return refusal("halted" if "halted" in running.stopped.code else "denied", [running.stopped], call=running.id)
+        halted = "halted" in running.stopped.code or running.stopped.code.startswith("rule.")
+        return refusal("halted" if halted else "denied", [running.stopped], call=running.id)
 
 
 def _hold(call: str, who: Principal, tool: Tool, allow: Allow, now_us: int) -> Hold:

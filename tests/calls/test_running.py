@@ -46,6 +46,18 @@ async def test_a_stop_reaches_exactly_what_it_names(three, named, stopped):
     assert [call.scope.cancel_called for call in running] == stopped
 
 
+@pytest.mark.promise("R18", "R27")
+@pytest.mark.parametrize(
+    ("named", "held_back"),
+    [({"session_ids": ["ses_1", "ses_2"]}, 1), ({"agent_id": "agt_1"}, 1), ({"agent_id": "agt_2"}, 1), ({}, 0)],
+)
+async def test_only_what_has_not_left_yet_is_held_back(three, named, held_back):
+    calls, sent, *_ = three
+    sent.before_send()
+    assert calls.hold_back(reason=WHY, **named) == held_back
+    assert (sent.stopped, sent.scope.cancel_called) == (None, False)
+
+
 @pytest.mark.promise("R17")
 async def test_a_call_not_yet_bound_is_stopped_with_everything_only():
     calls = RunningCalls()

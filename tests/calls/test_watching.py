@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import anyio
 import pytest
 
 from haltline.signals.state import AgentSignals
 from haltline.signals.table import folded
-from support.world import POLICY, World, world
+from support.scripted import ScriptedUpstream
+from support.world import POLICY, Request, World, world
 
 RULES = """
 rules:
@@ -44,6 +46,33 @@ async def test_a_counting_rule_halts_at_the_very_call_that_crosses_its_line(tmp_
         assert (halt.scope, halt.by) == ("agent", "rule fast")
         (alert,) = await there.parts.reader.rows("SELECT kind FROM alerts")
         assert alert["kind"] == "agent.halted"
+
+
+@pytest.mark.promise("R27", "R18", "R11")
+async def test_a_call_that_waits_to_be_sent_when_a_rule_halts_is_not_sent_and_one_that_was_sent_runs_on(tmp_path):
+    upstream = ScriptedUpstream()
+    upstream.script |= {"refund": upstream.waiting_unsent, "charge": upstream.waiting}
+    async with world(tmp_path, policy=RULED, upstreams=[upstream]) as there:
+        _, token = await there.session(await there.agent(tier="roomy"))
+        sent, waits = Request(token, "payments__charge"), Request(token, "payments__refund")
+        answers = {}
+
+        async def call(name: str, request: Request) -> None:
+            answers[name] = await there.send(request)
+
+        async with anyio.create_task_group() as tasks:
+            for name, request in (("sent", sent), ("waits", waits)):
+                upstream.started = anyio.Event()
+                tasks.start_soon(call, name, request)
+                with anyio.fail_after(20):
+                    await upstream.started.wait()
+            assert (await there.call(token))["result"]["isError"]  # the third crosses the line
+            upstream.release.set()
+        assert len(upstream.sent) == 1
+        assert sent.delivered[0]["result"]["content"][0]["text"] == "late"
+        assert waits.delivered == []
+        assert answers["waits"]["result"]["content"][0]["text"].startswith("Halted [rule.fast]: ")
+        assert [state for _, state, _, _ in await there.holds()] == ["settled", "voided"]
 
 
 async def test_an_alerting_rule_lets_the_call_go_and_tells_once(tmp_path):

@@ -52,7 +52,10 @@ class Receipt:
 
 
 class CountingUpstream(Upstream):
-    """`pay` and `look` answer with the reference and the mark they were called with, after `wait_ms`."""
+    """`pay` and `look` answer with the reference and the mark they were called with, after `wait_ms`.
+
+    The mark `fail` makes it an error of the tool's own.
+    """
 
     def __init__(self, listener: StampedListener, *, handshake: bool) -> None:
         super().__init__()
@@ -109,7 +112,7 @@ class CountingUpstream(Upstream):
     def _result(self, method: str, params: dict[str, Any]) -> dict[str, Any] | None:
         if method == "tools/call":
             said = {key: params["arguments"].get(key, "") for key in ("reference", "mark")}
-            return {"content": [{"type": "text", "text": json.dumps(said)}], "isError": False}
+            return {"content": [{"type": "text", "text": json.dumps(said)}], "isError": said["mark"] == "fail"}
         if method == "server/discover" and self._handshake:
             return None
         result = super()._result(method, params)

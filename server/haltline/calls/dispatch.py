@@ -84,7 +84,7 @@ class Outcome:
 def interrupted(running: Running) -> Outcome:
     """What is known of a call whose dispatch was cancelled."""
     why = running.stopped.code if running.stopped is not None else "call.cancelled"
-    text = "an operator stopped it" if running.stopped is not None else "its caller cancelled it"
+    text = "it was stopped" if running.stopped is not None else "its caller cancelled it"
     return Outcome("unknown" if running.sent else "unsent", code=why, text=text)
 
 

@@ -13,6 +13,7 @@ from haltline.audit import Event, Kind
 from haltline.calls.billing import billed
 from haltline.errors import Conflict, NotFound
 from haltline.facts import as_recorded
+from haltline.lineage import family
 from haltline.overage import Overage
 from haltline.policy.drill import DRILL, is_drill
 from haltline.policy.model import Halt
@@ -152,6 +153,8 @@ def halted(
     named = None if cap is None else str(cap)
     if not parts.halts.set(tx, decision.scope, subject, code=reason.code, text=reason.text, by=by, cap=named):
         return
+    if rule is not None:
+        _hold_back(tx, parts, who, decision)
     kind = Kind.SESSION_HALTED if decision.scope == "session" else Kind.AGENT_HALTED
     body: dict[str, Any] = {"by": by, "reasons": _reasons(decision.reasons)}
     if call is not None:
@@ -183,6 +186,17 @@ def halted(
         threshold=None if threshold is None else str(threshold),
         observed=None if observed is None else str(observed),
     )
+
+
+def _hold_back(tx: Tx, parts: Parts, who: Principal, halt: Halt) -> None:
+    """After a rule fired nothing more is dispatched: calls that were admitted before and wait to be sent are not (R27)."""
+    sessions = family(tx, who.session_id) if halt.scope == "session" else ()
+    agent_id = who.agent_id if halt.scope == "agent" else None
+
+    def hold_back() -> None:
+        parts.calls.hold_back(reason=halt.reasons[0], session_ids=sessions, agent_id=agent_id)
+
+    tx.after_commit(hold_back)
 
 
 def denied_dead(tx: Tx, parts: Parts, call: str, dead: Dead, request: CallRequest) -> None:

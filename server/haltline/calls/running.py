@@ -133,18 +133,18 @@ class RunningCalls:
         """
         self.streams.stop(reason=reason, session_ids=session_ids, agent_id=agent_id, everything=everything)
         self.kept.stop(session_ids=session_ids, agent_id=agent_id, everything=everything)
-        wanted = [
-            call
-            for call in self._candidates(agent_id, everything=everything, sessions=bool(session_ids))
-            if everything or (agent_id is not None and call.agent_id == agent_id) or call.session_id in session_ids
-        ]
-        return sum(call.stop(reason) for call in wanted)
+        wanted = self._calls.values() if everything else self._of(session_ids, agent_id)
+        return sum(call.stop(reason) for call in list(wanted))
 
-    def _candidates(self, agent_id: str | None, *, everything: bool, sessions: bool) -> Iterator[Running]:
-        if everything or sessions:
-            yield from list(self._calls.values())
-        elif agent_id is not None:
-            yield from [self._calls[call_id] for call_id in self._by_agent.get(agent_id, ())]
+    def hold_back(self, *, reason: Reason, session_ids: Collection[str] = (), agent_id: str | None = None) -> int:
+        """Stop those of which nothing has left yet; what was sent runs on and is delivered (R18)."""
+        return sum(call.stop(reason) for call in list(self._of(session_ids, agent_id)) if not call.sent)
+
+    def _of(self, session_ids: Collection[str], agent_id: str | None) -> Iterator[Running]:
+        if session_ids:
+            yield from (call for call in self._calls.values() if call.session_id in session_ids)
+        for call_id in self._by_agent.get(agent_id or "", ()):
+            yield self._calls[call_id]
 
     async def ended(self, timeout_s: float) -> bool:
         """Wait until nothing runs; False when `timeout_s` is over first."""
