@@ -11,13 +11,12 @@ import hashlib
 import re
 import secrets
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from haltline.clock import iso
 from haltline.redact import Redactor
-from haltline.stored_json import json_text, loads
+from haltline.stored_json import json_bytes, json_text, loads
 
 if TYPE_CHECKING:
     import sqlite3
@@ -103,8 +102,7 @@ class Kind(StrEnum):
     DRILL_OVERDUE = "drill.overdue"
 
 
-@dataclass(frozen=True, slots=True)
-class Event:
+class Event(NamedTuple):
     """What happened, before it is written.
 
     `body` holds what only this kind has, under our own key names: known token shapes are redacted from it. `payloads` are
@@ -125,8 +123,7 @@ class Event:
     payloads: Mapping[str, Any] | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class _Payload:
+class _Payload(NamedTuple):
     described: dict[str, Any]
     salt: bytes
     data: bytes
@@ -160,23 +157,19 @@ class Audit:
         seq, previous = self.head(tx)
         seq += 1
         payloads = {name: self._payload(value) for name, value in (event.payloads or {}).items()}
-        named = {
-            "agent_id": event.agent_id,
-            "session": event.session,
-            "call": event.call,
-            "tool": None if event.tool is None else self.redactor.shapes(_name(event.tool)),
-        }
-        body = self._body(seq, tx.now_us, event, named, {name: one.described for name, one in payloads.items()})
+        tool, body = self._body(seq, tx.now_us, event, {name: one.described for name, one in payloads.items()})
         digest = chain_hash(previous, body)
         tx.on_rollback(self.forget)
-        tx.insert(_EVENT, (seq, tx.now_us, event.kind.value, *named.values(), body, digest))
+        named = (event.agent_id, event.session, event.call, tool)
+        tx.insert(_EVENT, (seq, tx.now_us, event.kind.value, *named, body, digest))
         for name, one in payloads.items():
             tx.insert(_PAYLOAD, (seq, name, one.salt, one.data))
         self._head = (seq, digest)
         if self.counter is not None:
             self.counter(event.kind, event.body or {})
         if self.listener is not None and event.agent_id is not None:
-            self.listener(tx, seq, event.kind, event.agent_id, {**named, "upstream": event.upstream}, event.body or {})
+            about = {"session": event.session, "tool": tool, "upstream": event.upstream}
+            self.listener(tx, seq, event.kind, event.agent_id, about, event.body or {})
         return seq
 
     def head(self, tx: Tx) -> tuple[int, bytes]:
@@ -193,7 +186,13 @@ class Audit:
         return 0 if row is None else int(row[0])
 
     def _payload(self, value: Any) -> _Payload:
-        text = value if isinstance(value, str) else json_text(value)
+        raw = value.encode("utf-8", "surrogatepass") if isinstance(value, str) else json_bytes(value)
+        if len(raw) <= PAYLOAD_MAX_CHARS and self.redactor.leaves(raw):
+            salt = secrets.token_bytes(SALT_BYTES)
+            return _Payload({"sha256": payload_digest(salt, raw), "chars": len(raw)}, salt, raw)
+        return self._redacted_payload(raw.decode("utf-8", "surrogatepass"))
+
+    def _redacted_payload(self, text: str) -> _Payload:
         cut = len(text) > PAYLOAD_MAX_CHARS
         kept = self.redactor.text(text[: PAYLOAD_MAX_CHARS + _OVERLAP_CHARS])
         if cut:  # never up to where the text was cut before it was redacted, however much redacting shortened it
@@ -203,22 +202,32 @@ class Audit:
         described: dict[str, Any] = {"sha256": payload_digest(salt, data), "chars": len(text)}
         return _Payload(described | {"cut": True} if cut else described, salt, data)
 
-    def _body(
-        self, seq: int, at_us: int, event: Event, named: Mapping[str, str | None], payloads: Mapping[str, Any]
-    ) -> bytes:
+    def _body(self, seq: int, at_us: int, event: Event, payloads: Mapping[str, Any]) -> tuple[str | None, bytes]:
+        """The tool's name and the event as they are stored."""
+        tool = None if event.tool is None else _name(event.tool)
         fields: dict[str, Any] = {
             "seq": seq,
             "at_us": at_us,
             "kind": event.kind.value,
             "actor": _name(event.actor),
             "agent": event.agent,
-            **named,
+            "agent_id": event.agent_id,
+            "session": event.session,
+            "call": event.call,
+            "tool": tool,
             "upstream": event.upstream,
             "policy": event.policy,
             "payloads": payloads or None,
         }
-        said = self._said(event.body) if event.body else {}
-        return json_text(said | {key: value for key, value in fields.items() if value is not None}).encode()
+        fields = {key: value for key, value in fields.items() if value is not None}
+        said = event.body or {}
+        if _COLUMNS.isdisjoint(said):
+            body = json_bytes({**said, **fields})
+            if len(body) <= BODY_MAX_CHARS and self.redactor.leaves_shapes(body):
+                return tool, body
+        if tool is not None:
+            tool = fields["tool"] = self.redactor.shapes(tool)
+        return tool, json_bytes({**self._said(said), **fields})
 
     def _said(self, body: Mapping[str, Any]) -> dict[str, Any]:
         """The event's own facts, without token shapes, within bounds, and none under the name of a column."""

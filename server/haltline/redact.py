@@ -68,12 +68,14 @@ class Redactor:
 
     def __init__(self, extra_keys: Iterable[str] = ()) -> None:
         words = (*_WHOLE_WORDS, *(re.escape(key.lower()) for key in extra_keys))
-        self._hints = tuple({re.split(r"[\[\\]", name)[0] for name in (*_ANYWHERE_AT_END, *words)})
+        self._hints = _shortest({re.split(r"[\[\\]", name)[0] for name in (*_ANYWHERE_AT_END, *words)})
+        self._hint_bytes = tuple(hint.encode() for hint in self._hints)
         key = rf'(?:(?P<word>{"|".join(words)})|{"|".join(_ANYWHERE_AT_END)})(?P<escapes>\\{{0,64}})"\s*:\s*'
         self._keys = re.compile(key)
         self._keys_any_case = re.compile(key, re.IGNORECASE)
         assigned = rf"""(=(?i:{_ASSIGNED}))[^\s"'&;,<>\\]{{6,}}"""
         self._shapes = tuple((marker, re.compile(pattern)) for marker, pattern in (*_SHAPES, ("=", assigned)))
+        self._marker_bytes = tuple({marker.encode() for marker, _ in self._shapes})
 
     def text(self, text: str) -> str:
         """Every secret value replaced, by the name of its key and by its shape."""
@@ -85,6 +87,14 @@ class Redactor:
             if marker in text:
                 text = shape.sub(rf"\1{MASK}", text)
         return text
+
+    def leaves(self, raw: bytes) -> bool:
+        """Whether `text` certainly changes nothing in this UTF-8, found without reading it closely."""
+        return raw.isascii() and self.leaves_shapes(raw) and not any(map(raw.lower().__contains__, self._hint_bytes))
+
+    def leaves_shapes(self, raw: bytes) -> bool:
+        """Whether `shapes` certainly changes nothing in this UTF-8."""
+        return not any(map(raw.__contains__, self._marker_bytes))
 
     def _by_key(self, text: str) -> str:
         lower = text.lower()
@@ -107,6 +117,11 @@ class Redactor:
             parts += (text[done : match.end()], quote, MASK, quote)
             done = end
         return "".join((*parts, text[done:]))
+
+
+def _shortest(hints: set[str]) -> tuple[str, ...]:
+    """Without those that hold another one."""
+    return tuple(hint for hint in hints if not any(other in hint for other in hints - {hint}))
 
 
 def _opens_key(text: str, position: int, escapes: int, *, whole: bool) -> bool:

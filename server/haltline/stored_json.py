@@ -14,7 +14,7 @@ from typing import Any
 
 import orjson
 
-__all__ = ["json_text", "loads"]
+__all__ = ["json_bytes", "json_text", "loads"]
 
 _DEPTH_MAX = 200
 """orjson's own limit is 254."""
@@ -25,10 +25,18 @@ _SURROGATES = re.compile("[\ud800-\udfff]")
 
 def json_text(value: Any) -> str:
     """Always returns JSON that `loads` reads and UTF-8 can carry."""
+    return json_bytes(value).decode()
+
+
+def json_bytes(value: Any) -> bytes:
+    """The same in UTF-8."""
     try:
-        return orjson.dumps(value, option=orjson.OPT_SORT_KEYS).decode()
+        return orjson.dumps(value, option=orjson.OPT_SORT_KEYS)
     except (TypeError, ValueError, RecursionError):
-        pass  # long integers, lone surrogates, depth
+        return _complete(value).encode()  # long integers, lone surrogates, depth
+
+
+def _complete(value: Any) -> str:
     try:
         return _dumps(value)
     except (TypeError, ValueError, RecursionError):
