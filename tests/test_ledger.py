@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -425,7 +424,7 @@ def test_a_drill_s_calls_use_up_no_rate_of_the_agent_that_is_drilled(books: Book
     books.hold("c1", 0)
     books.spent(windows=(60,))  # remembered from here on
     for number in range(10):
-        one = replace(a_hold(f"d{number}", 0), upstream="haltline-drill")
+        one = a_hold(f"d{number}", 0)._replace(upstream="haltline-drill")
         books.store.run(lambda tx, one=one: books.ledger.hold(tx, one))
     assert books.spent(windows=(60,)).rate_counts == {60: 1}
     assert books.same_after_a_restart(windows=(60,)).rate_counts == {60: 1}
@@ -435,7 +434,7 @@ def test_a_drill_s_calls_use_up_no_rate_of_the_agent_that_is_drilled(books: Book
 @pytest.mark.parametrize("end", ["settled", "voided", "in_doubt"])
 def test_a_drill_s_call_takes_no_place_of_the_agent_that_is_drilled(books: Books, end: str) -> None:
     books.hold("own", 0)
-    one = replace(a_hold("drilled", 0), upstream="haltline-drill")
+    one = a_hold("drilled", 0)._replace(upstream="haltline-drill")
     books.store.run(lambda tx: books.ledger.hold(tx, one))
     assert books.same_after_a_restart().agent_running == 1
     {"settled": lambda: books.settle("drilled", 0), "voided": lambda: books.void("drilled"), "in_doubt": lambda: books.doubt("drilled")}[end]()  # fmt: skip

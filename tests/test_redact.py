@@ -179,3 +179,37 @@ def test_a_mebibyte_made_to_be_slow_takes_no_longer_than_its_length(unit: str) -
     start = time.thread_time()
     REDACTOR.text(text + 'token"' + " " * 1_000 + "\\")
     assert time.thread_time() - start < 3  # measured at 0.6 at most; what is quadratic takes hours
+
+
+SECRETS = st.sampled_from(
+    [
+        issue("s").token,
+        "ghp_" + "a" * 36,
+        "Bearer " + "x" * 20,
+        "password=hunter2xx",
+        "http://a:bb@c",
+        "AKIA" + "B" * 16,
+    ]
+)
+
+
+@pytest.mark.promise("P9")
+@given(st.text(max_size=20), SECRETS | st.text(max_size=30), st.text(max_size=20), st.sampled_from(KEYS + NO_KEYS))
+def test_what_is_said_to_stay_as_it_is_does(before: str, middle: str, after: str, key: str) -> None:
+    text = before + middle + after
+    for whole in (text, json_text({key: text}), json_text([{"text": json_text({key: 1, "a": text})}])):
+        assert not REDACTOR.leaves(whole) or REDACTOR.text(whole) == whole
+    for value in (text, {"a": [text, 1, None]}, [{"b": {"c": text}}]):
+        assert not REDACTOR.leaves_shapes(value) or REDACTOR.shapes(json_text(value)) == json_text(value)
+
+
+@pytest.mark.promise("P9")
+def test_a_secret_is_never_taken_for_something_that_stays() -> None:
+    for secret in (issue("s").token, "ghp_" + "a" * 36, "Bearer " + "x" * 20, "password=hunter2xx", "http://a:bb@c"):
+        assert not REDACTOR.leaves_shapes({"why": [secret]})
+        assert not REDACTOR.leaves(json_text({"text": secret}))
+    assert not REDACTOR.leaves('{"dbPassword":"x"}')
+    deep: Any = "innocent text"
+    for _ in range(100_000):
+        deep = [deep]
+    assert not REDACTOR.leaves_shapes(deep)  # it is read closely, or noted as too deep

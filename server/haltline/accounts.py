@@ -252,6 +252,8 @@ class Accounts:
     def line(self, tx: Tx, session_id: str) -> tuple[TaskAccount, ...]:
         """Every account in which a call of this session counts: its own, and those of the sessions above it."""
         task = self.task(tx, session_id)
+        if not task.above:
+            return (task,)
         return (task, *(self.task(tx, above) for above in task.above))
 
     @property

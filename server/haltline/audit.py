@@ -186,21 +186,14 @@ class Audit:
         return 0 if row is None else int(row[0])
 
     def _payload(self, value: Any) -> _Payload:
-        raw = value.encode("utf-8", "surrogatepass") if isinstance(value, str) else json_bytes(value)
-        if len(raw) <= PAYLOAD_MAX_CHARS and self.redactor.leaves(raw):
-            salt = secrets.token_bytes(SALT_BYTES)
-            return _Payload({"sha256": payload_digest(salt, raw), "chars": len(raw)}, salt, raw)
-        return self._redacted_payload(raw.decode("utf-8", "surrogatepass"))
-
-    def _redacted_payload(self, text: str) -> _Payload:
+        text = value if isinstance(value, str) else json_text(value)
+        if len(text) <= PAYLOAD_MAX_CHARS and self.redactor.leaves(text):
+            return _stored(text, {"chars": len(text)})
         cut = len(text) > PAYLOAD_MAX_CHARS
         kept = self.redactor.text(text[: PAYLOAD_MAX_CHARS + _OVERLAP_CHARS])
         if cut:  # never up to where the text was cut before it was redacted, however much redacting shortened it
             kept = kept[: min(PAYLOAD_MAX_CHARS, max(len(kept) - _OVERLAP_CHARS, 0))]
-        data = kept.encode("utf-8", "surrogatepass")
-        salt = secrets.token_bytes(SALT_BYTES)
-        described: dict[str, Any] = {"sha256": payload_digest(salt, data), "chars": len(text)}
-        return _Payload(described | {"cut": True} if cut else described, salt, data)
+        return _stored(kept, {"chars": len(text), "cut": True} if cut else {"chars": len(text)})
 
     def _body(self, seq: int, at_us: int, event: Event, payloads: Mapping[str, Any]) -> tuple[str | None, bytes]:
         """The tool's name and the event as they are stored."""
@@ -221,9 +214,9 @@ class Audit:
         }
         fields = {key: value for key, value in fields.items() if value is not None}
         said = event.body or {}
-        if _COLUMNS.isdisjoint(said):
+        if _COLUMNS.isdisjoint(said) and self.redactor.leaves_shapes(said) and self.redactor.leaves_shapes(tool):
             body = json_bytes({**said, **fields})
-            if len(body) <= BODY_MAX_CHARS and self.redactor.leaves_shapes(body):
+            if len(body) <= BODY_MAX_CHARS:
                 return tool, body
         if tool is not None:
             tool = fields["tool"] = self.redactor.shapes(tool)
@@ -259,6 +252,11 @@ def _inline(data: bytes | None, *, cut: bool) -> Any:
         return loads(data)
     except (ValueError, RecursionError):
         return text
+
+
+def _stored(text: str, described: dict[str, Any]) -> _Payload:
+    data, salt = text.encode("utf-8", "surrogatepass"), secrets.token_bytes(SALT_BYTES)
+    return _Payload({"sha256": payload_digest(salt, data), **described}, salt, data)
 
 
 def _name(text: str) -> str:

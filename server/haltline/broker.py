@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import time
 from contextlib import suppress
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import structlog
@@ -155,7 +154,7 @@ class Broker:
             if goes_on:
                 return self._go_on(tx, running, said, decision, policy, str(state))
         if closed is None and policy is not None:
-            said = replace(said, marks=marks(self._parts, policy, who, request))
+            said = said._replace(marks=marks(self._parts, policy, who, request))
             decision = watched(tx, self._parts, policy, who, request, decision, said.marks)
         if not isinstance(decision, Allow):
             return self._refuse(tx, said, decision)
@@ -176,7 +175,7 @@ class Broker:
         found = keyed if isinstance(keyed, Reason) else used_before(tx, self._parts, keyed, policy.currency)
         if isinstance(found, Again):
             who = said.who
-            records.replayed(tx, self._parts, replace(said, call=found.call))
+            records.replayed(tx, self._parts, said._replace(call=found.call))
             tx.after_commit(lambda: self._parts.calls.bind(running, who.agent_id, who.session_id))
         elif found is not None:
             records.refused(tx, self._parts, said, Deny((found,)))
@@ -224,7 +223,7 @@ class Broker:
             return as_error(refusal("denied", [reason], call=said.call))
         if key is not None and new_key:
             self._parts.replays.begin(tx, key, one.call)
-        records.continued(tx, self._parts, replace(said, call=one.call))
+        records.continued(tx, self._parts, said._replace(call=one.call))
         tx.after_commit(lambda: self._parts.calls.bind(running, who.agent_id, who.session_id, one.call))
         deadline_s = decision.deadline_s if isinstance(decision, Allow) else dispatch.DEADLINE_S
         # Where the policy that admitted it is not at hand any more, no bill can be read: the full hold is charged (R26, R7).

@@ -6,8 +6,7 @@ Owns the table holds. The rows are the truth; `accounts` remembers sums of them.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from haltline.accounts import REMEMBERED_MAX, Accounts, HoldState
 from haltline.errors import Conflict, NotFound
@@ -35,8 +34,7 @@ _LIFE: frozenset[tuple[HoldState, HoldState]] = frozenset(
 _AMOUNT_MAX = 2**63 - 1
 
 
-@dataclass(frozen=True, slots=True)
-class Hold:
+class Hold(NamedTuple):
     """One admitted call and its money, as stored."""
 
     id: str
@@ -55,8 +53,7 @@ class Hold:
     why: str | None
 
 
-@dataclass(frozen=True, slots=True)
-class Spent:
+class Spent(NamedTuple):
     """What the decision reads: usage of the session (task) and of its agent (hour, day)."""
 
     task: Usage
@@ -138,7 +135,7 @@ class Ledger:
             ),
         )
         self._held.changes(tx, hold.id)
-        self._held.keep(hold.id, hold if hold.admitted_us == tx.now_us else replace(hold, admitted_us=tx.now_us))
+        self._held.keep(hold.id, hold if hold.admitted_us == tx.now_us else hold._replace(admitted_us=tx.now_us))
         for task in tasks:
             task.admit(hold.amount_micros)
         agent.admit(hold.id, hold.amount_micros, tx.now_us, rated=hold.upstream != DRILL)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
@@ -125,11 +125,11 @@ def test_an_allowed_call_stays_within_the_strictest_cap_and_what_a_person_added(
 def test_an_allowance_adds_to_its_cap_alone(capped):
     spent = Facts(task=Usage(500_000, 0), allowances={CapKind.TASK: 50_000})
     assert isinstance(answer(capped, spent), Allow)
-    over = answer(capped, replace(spent, task=Usage(500_001, 0)))
+    over = answer(capped, spent._replace(task=Usage(500_001, 0)))
     assert isinstance(over, Halt)
     assert over.reasons[0].text == "task cap 0.50 USD and 0.05 allowed on top, spent 0.500001, this call 0.05"
     assert over.reasons[0].facts["limit_micros"] == 550_000
-    assert isinstance(answer(capped, replace(spent, task=Usage(), day=Usage(2_000_000, 0))), Halt)
+    assert isinstance(answer(capped, spent._replace(task=Usage(), day=Usage(2_000_000, 0))), Halt)
     assert isinstance(answer(capped, Facts(calls_settled=10, allowances={CapKind.CALLS: 1})), Allow)
 
 

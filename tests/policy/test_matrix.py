@@ -57,26 +57,26 @@ def halted(scope: Any) -> HaltFact:
 
 STATES: dict[str, tuple[Facts, dict[str, Any], int]] = {
     "fresh": (FRESH, {}, NOON_US),
-    "task nearly spent": (replace(FRESH, task=Usage(47 * CENT, 0)), {}, NOON_US),
-    "task spent": (replace(FRESH, task=Usage(500 * CENT, 0)), {}, NOON_US),
-    "task on hold": (replace(FRESH, task=Usage(10 * CENT, 490 * CENT)), {}, NOON_US),
+    "task nearly spent": (FRESH._replace(task=Usage(47 * CENT, 0)), {}, NOON_US),
+    "task spent": (FRESH._replace(task=Usage(500 * CENT, 0)), {}, NOON_US),
+    "task on hold": (FRESH._replace(task=Usage(10 * CENT, 490 * CENT)), {}, NOON_US),
     "task spent, with an allowance": (
-        replace(FRESH, task=Usage(50 * CENT, 0), allowances={CapKind.TASK: 50 * CENT}),
+        FRESH._replace(task=Usage(50 * CENT, 0), allowances={CapKind.TASK: 50 * CENT}),
         {},
         NOON_US,
     ),
-    "task on hold and in doubt": (replace(FRESH, task=Usage(10 * CENT, 490 * CENT, 190 * CENT)), {}, NOON_US),
-    "hour spent": (replace(FRESH, hour=Usage(200 * CENT, 0)), {}, NOON_US),
-    "day spent": (replace(FRESH, day=Usage(25_000 * CENT, 0)), {}, NOON_US),
-    "day on hold": (replace(FRESH, day=Usage(100 * CENT, 24_900 * CENT)), {}, NOON_US),
-    "calls spent": (replace(FRESH, calls_settled=20), {}, NOON_US),
-    "calls running": (replace(FRESH, calls_settled=15, calls_open=5), {}, NOON_US),
-    "rate reached": (replace(FRESH, rate_counts={60: 5}), {}, NOON_US),
-    "rate unknown": (replace(FRESH, rate_counts={}), {}, NOON_US),
-    "two running": (replace(FRESH, agent_open_calls=2), {}, NOON_US),
-    "session halted": (replace(FRESH, halts=(halted("session"),)), {}, NOON_US),
-    "agent halted": (replace(FRESH, halts=(halted("agent"),)), {}, NOON_US),
-    "everything halted": (replace(FRESH, halts=(halted("session"), halted("everything"))), {}, NOON_US),
+    "task on hold and in doubt": (FRESH._replace(task=Usage(10 * CENT, 490 * CENT, 190 * CENT)), {}, NOON_US),
+    "hour spent": (FRESH._replace(hour=Usage(200 * CENT, 0)), {}, NOON_US),
+    "day spent": (FRESH._replace(day=Usage(25_000 * CENT, 0)), {}, NOON_US),
+    "day on hold": (FRESH._replace(day=Usage(100 * CENT, 24_900 * CENT)), {}, NOON_US),
+    "calls spent": (FRESH._replace(calls_settled=20), {}, NOON_US),
+    "calls running": (FRESH._replace(calls_settled=15, calls_open=5), {}, NOON_US),
+    "rate reached": (FRESH._replace(rate_counts={60: 5}), {}, NOON_US),
+    "rate unknown": (FRESH._replace(rate_counts={}), {}, NOON_US),
+    "two running": (FRESH._replace(agent_open_calls=2), {}, NOON_US),
+    "session halted": (FRESH._replace(halts=(halted("session"),)), {}, NOON_US),
+    "agent halted": (FRESH._replace(halts=(halted("agent"),)), {}, NOON_US),
+    "everything halted": (FRESH._replace(halts=(halted("session"), halted("everything"))), {}, NOON_US),
     "at night": (FRESH, {}, NOON_US + 9 * HOUR_US),
     "session narrowed": (FRESH, {"tools": ("pay__look",)}, NOON_US),
     "scope unknown": (FRESH, {"scopes": ("vanished",)}, NOON_US),
@@ -187,7 +187,7 @@ def test_a_listing_shows_exactly_what_a_call_would_not_be_refused_as_out_of_scop
             for facts, narrowed, now_us in STATES.values():
                 for one in CALLS.values():
                     who = replace(AGENT, tier=tier, **narrowed)
-                    answer = policy.decide(one, who, replace(facts, halts=()), now_us)
+                    answer = policy.decide(one, who, facts._replace(halts=()), now_us)
                     out = isinstance(answer, Deny) and (
                         any(reason.code == "scope.tool" for reason in answer.reasons)
                         or any("the policy has no" in reason.text for reason in answer.reasons)

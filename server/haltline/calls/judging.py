@@ -5,9 +5,8 @@ Reads the catalogue, the pins and the ledger; reserves nothing and records nothi
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import structlog
 
@@ -34,15 +33,14 @@ log = structlog.get_logger(__name__)
 _STILL_ASKED = frozenset({"everything", "agent", "session", "scope", "args", "policy", "upstream"})
 
 
-@dataclass(frozen=True, slots=True)
-class Judged:
+class Judged(NamedTuple):
     """The decision, and what it was made from."""
 
     decision: Decision
-    facts: Facts = field(default_factory=Facts)
+    facts: Facts = Facts()
     owner: Principal | None = None
     """Whose caps and halts refused it, where that is a session above the caller's (R20)."""
-    above: Mapping[str, Facts] = field(default_factory=lambda: MappingProxyType({}))
+    above: Mapping[str, Facts] = MappingProxyType({})
     """What was read of the sessions above, by their ids."""
 
 

@@ -5,8 +5,8 @@ Called by `Broker` in its two transactions and by `recovery`. Decides nothing ab
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from haltline.alarm import alarm
 from haltline.audit import Event, Kind
@@ -53,8 +53,7 @@ DOUBT_US = 86_400_000_000
 """How long a call stays in doubt where no policy is at hand to say it."""
 
 
-@dataclass(frozen=True, slots=True)
-class Said:
+class Said(NamedTuple):
     """Everything that the decision was made from, for its event (R30)."""
 
     who: Principal
@@ -64,7 +63,7 @@ class Said:
     policy: str | None
     judged: Judged
     keyed: Keyed | None = None
-    marks: Mapping[str, str] = field(default_factory=dict)
+    marks: Mapping[str, str] = MappingProxyType({})
     """What signals read of an admitted call."""
 
     def event(self, kind: Kind, body: Mapping[str, Any]) -> Event:

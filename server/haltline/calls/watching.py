@@ -67,9 +67,9 @@ def watched(
     said: Mapping[str, str],
 ) -> Decision:
     """The decision after the rules for each call; what fired is recorded, and told unless a halt will tell it."""
-    rules = policy.watch(who.tier, who.agent)
     tool = request.target
-    if not rules or not rules[0].counting or tool is None or not said:
+    rules = () if tool is None or not said else policy.counting(who.tier, who.agent, tool.name)
+    if not rules:
         return decision
     amount = decision.amount_micros if isinstance(decision, Allow) else decision.reasons[0].facts.get("amount_micros")
     if not isinstance(amount, int):
@@ -77,9 +77,7 @@ def watched(
     now = about_call(moment(tx, parts, policy, who), who, request, said, amount)
     halt: Halt | None = None
     for rule in rules:
-        if not rule.counting:
-            break
-        if not rule.of.applies(tool.name) or not (isinstance(decision, Allow) or isinstance(rule, SingleCharge)):
+        if not isinstance(decision, Allow) and not isinstance(rule, SingleCharge):
             continue  # a single charge looks at what was attempted, whatever else refuses it (R4)
         fired = asked(rule, now)
         if fired is None:

@@ -17,13 +17,14 @@ from haltline.policy.model import Hours
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["DAYS", "check_zone", "day_bounds", "hours_from_json", "hours_to_json", "is_open", "local_time"]
+__all__ = ["DAYS", "check_zone", "day_bounds", "hours_from_json", "hours_to_json", "is_open", "local_time", "week_hour"]
 
 DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 _KEYS = ("days", "from", "to", "time_zone")
 _CLOCK = re.compile(r"([01][0-9]|2[0-4]):([0-5][0-9])")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
+_QUARTER_US = 900_000_000
 _DAY_MINUTES = 24 * 60
 
 
@@ -71,6 +72,18 @@ def is_open(hours: Hours, now_us: int) -> bool:
 
 def local_time(now_us: int, time_zone: str) -> datetime:
     return (_EPOCH + timedelta(microseconds=now_us)).astimezone(_zone(time_zone))
+
+
+def week_hour(now_us: int, time_zone: str) -> tuple[int, int]:
+    """The day of the week, from Monday, and the hour, in a zone."""
+    return _week_hour(now_us // _QUARTER_US, time_zone)
+
+
+@lru_cache(maxsize=64)
+def _week_hour(quarter: int, time_zone: str) -> tuple[int, int]:
+    """Every offset is a multiple of a quarter of an hour, so no hour begins within one."""
+    here = local_time(quarter * _QUARTER_US, time_zone)
+    return here.weekday(), here.hour
 
 
 def day_bounds(now_us: int, time_zone: str) -> tuple[int, int]:

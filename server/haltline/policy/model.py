@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 if TYPE_CHECKING:
     from haltline.policy.prices import Rate as PriceRate
@@ -112,8 +112,7 @@ class Principal:
         return tuple(one.session_id for one in self.above)
 
 
-@dataclass(frozen=True, slots=True)
-class ToolCall:
+class ToolCall(NamedTuple):
     """One call as it will be dispatched: the decision reads exactly what is sent on."""
 
     tool: str
@@ -127,8 +126,7 @@ class ToolCall:
     """It asks about what a call before it made and paid for: neither arguments nor money are asked again."""
 
 
-@dataclass(frozen=True, slots=True)
-class Usage:
+class Usage(NamedTuple):
     """What counts in one window: settled money and money on hold, and how much of what is on hold is in doubt."""
 
     settled_micros: int = 0
@@ -152,8 +150,7 @@ class HaltFact:
     since_us: int
 
 
-@dataclass(frozen=True, slots=True)
-class Facts:
+class Facts(NamedTuple):
     """What is known about the principal inside the deciding transaction (P3, P12)."""
 
     halts: tuple[HaltFact, ...] = ()
@@ -166,13 +163,13 @@ class Facts:
     calls_open: int = 0
     """Calls of this session: those that ended, and those held or in doubt."""
     calls_in_doubt: int = 0
-    rate_counts: Mapping[int, int] = field(default_factory=lambda: MappingProxyType({}))
+    rate_counts: Mapping[int, int] = MappingProxyType({})
     """Admissions of this agent in the last N seconds, by N, for every window that a rate cap names."""
-    rate_resets_us: Mapping[int, int] = field(default_factory=lambda: MappingProxyType({}))
+    rate_resets_us: Mapping[int, int] = MappingProxyType({})
     """When the oldest of them leaves its window, by N; no key where there is none."""
     agent_open_calls: int = 0
     """Calls of this agent that are running now (in doubt ones are not running)."""
-    allowances: Mapping[CapKind, int] = field(default_factory=lambda: MappingProxyType({}))
+    allowances: Mapping[CapKind, int] = MappingProxyType({})
     """Micro-units (or calls) that a person added to a cap in a resume, still in force."""
 
 

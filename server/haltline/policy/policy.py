@@ -81,6 +81,8 @@ class Policy:
             audit=audited,
         )
         self._grants: dict[tuple[object, ...], Grant] = {}
+        self._granted: dict[int, tuple[Principal, Grant]] = {}
+        """By the object, which stays the same for as long as a session is asked for."""
         self._of_tools: dict[tuple[Grant, str, bool], Grant] = {}
         self._watch = [
             (entry, compile_watch(name, merged.where("rules", name), entry, audit=audited, time_zone=self.time_zone))
@@ -90,6 +92,7 @@ class Policy:
         self.shortest_silence_s = min(silences, default=None)
         self._days: tuple[tuple[int, int], ...] = ()
         self._watched: dict[tuple[str, str], tuple[WatchRule, ...]] = {}
+        self._counting: dict[tuple[str, str, str], tuple[WatchRule, ...]] = {}
 
     @property
     def tier_names(self) -> tuple[str, ...]:
@@ -117,7 +120,7 @@ class Policy:
     def _terms_of(self, call: ToolCall, who: Principal) -> Terms:
         terms = self.terms_for(who, call.tool, call.upstream)
         free = call.follows or (call.free and terms.price is None)
-        return replace(terms, price=_FREE) if free else terms
+        return replace(terms, price=_FREE, said=_FREE.said) if free else terms
 
     def grants(self, who: Principal, tool: str, upstream: str) -> bool:
         """Whether `tools/list` shows this tool: exactly where a call of it would not be refused as `scope.tool`."""
@@ -166,6 +169,16 @@ class Policy:
             known = self._watched[tier, agent] = tuple(sorted(mine, key=lambda rule: not rule.counting))
         return known
 
+    def counting(self, tier: str, agent: str, tool: str) -> tuple[WatchRule, ...]:
+        """Those of them that are asked about each call of this tool."""
+        known = self._counting.get((tier, agent, tool))
+        if known is None:
+            if len(self._counting) >= _MOST_REMEMBERED:
+                self._counting.clear()
+            mine = (rule for rule in self.watch(tier, agent) if rule.counting and rule.of.applies(tool))
+            known = self._counting[tier, agent, tool] = tuple(mine)
+        return known
+
     def day_bounds(self, now_us: int) -> tuple[int, int]:
         """The calendar day in the policy's zone (R2): `start <= now_us < end`, in microseconds."""
         for known in self._days:
@@ -179,6 +192,14 @@ class Policy:
         return self._rulebook.tiers.get(name)
 
     def _grant(self, who: Principal) -> Grant:
+        found = self._granted.get(id(who))
+        if found is None or found[0] is not who:
+            if len(self._granted) >= _MOST_REMEMBERED:
+                self._granted.clear()
+            found = self._granted[id(who)] = (who, self._grant_like(who))
+        return found[1]
+
+    def _grant_like(self, who: Principal) -> Grant:
         key = (
             who.tier,
             who.scopes,

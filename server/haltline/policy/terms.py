@@ -64,13 +64,10 @@ class Terms:
     read_only: bool
     charge_on_error: bool
     deadline_s: float
+    said: str = ""
+    """The price as the audit event keeps it."""
     destination: Callable[[Mapping[str, Any]], str] | None = field(default=None, compare=False)
     """Whom or what a call reaches, from its arguments; empty where they do not say."""
-
-    @property
-    def said(self) -> str:
-        """The price as the audit event keeps it."""
-        return "" if self.price is None else self.price.said
 
     @property
     def most_micros(self) -> int | None:
@@ -118,9 +115,11 @@ class TermsTable:
         charge_on_error = _first(entry.said.charge_on_error for entry in entries)
         timeout_s = _first(entry.said.timeout_s for entry in entries)
         reaches = _first((*(entry.said.destination for entry in entries), declared.destination))
+        price = price or self._declared_price(tool, declared) or default_price
         return Terms(
             destination=None if reaches is None else destination_of(reaches),
-            price=price or self._declared_price(tool, declared) or default_price,
+            price=price,
+            said="" if price is None else price.said,
             read_only=default.read_only if read_only is None else read_only,
             charge_on_error=True if charge_on_error is None else charge_on_error,
             deadline_s=timeout_s or declared.timeout_s or default.timeout_s or _DEADLINE_S,

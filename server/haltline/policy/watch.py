@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Literal, NamedTuple, Protocol
 
-from haltline.policy.hours import DAYS, local_time
+from haltline.policy.hours import DAYS, local_time, week_hour
 from haltline.policy.money import format_amount
 
 __all__ = [
@@ -268,9 +269,10 @@ class OffHours:
     def ask(self, moment: Moment) -> Finding | None:
         if self.declared is not None and self.declared(moment.now_us):
             return None
-        here = local_time(moment.now_us, moment.time_zone)
-        if self.declared is None and self._usual(moment.history.week, moment.now_us, here.weekday(), here.hour):
+        day, hour = week_hour(moment.now_us, moment.time_zone)
+        if self.declared is None and self._usual(moment.history.week, moment.now_us, day, hour):
             return None
+        here = local_time(moment.now_us, moment.time_zone)
         observed = f"{DAYS[here.weekday()]} {here:%H:%M}"
         cause = f"{here:%Y-%m-%d}"
         learning = self.declared is None and (self.of.learning(moment) or not moment.history.week_known)
@@ -282,8 +284,8 @@ class OffHours:
 
         Not at once: else what goes on into the evening would make each hour usual for the next.
         """
-        alike, before = range(5) if day < 5 else range(5, 7), now_us // _HOUR_US - 24
-        return any(0 < week[one * 24 + (hour + beside) % 24] <= before for one in alike for beside in (-1, 0, 1))
+        before = now_us // _HOUR_US - 24
+        return any(0 < week[slot] <= before for slot in _alike(day < 5, hour))
 
 
 @dataclass(frozen=True, slots=True)
@@ -371,6 +373,13 @@ def _over_average(rule: HourOverAverage | SpendRate, moment: Moment, spent: int,
     limit = f"{_share(rule.over_permille)} of an active hour's average, {usual}"
     numbers = _numbers(average.micros * rule.over_permille // 1000, spent)
     return Finding("", limit, f"{what} {format_amount(spent)}", numbers, learning=average.active < rule.history_hours)
+
+
+@lru_cache(maxsize=48)
+def _alike(workday: bool, hour: int) -> tuple[int, ...]:
+    """The hours of the week that make this one usual: itself and those beside it, on each day of its sort."""
+    days = range(5) if workday else range(5, 7)
+    return tuple(day * 24 + (hour + beside) % 24 for day in days for beside in (-1, 0, 1))
 
 
 def _numbers(limit: int, observed: int) -> dict[str, int | str | None]:

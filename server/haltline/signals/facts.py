@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from haltline.policy.drill import DRILL
 
@@ -31,8 +30,7 @@ _FAILED = frozenset({"call.failed", "call.in_doubt", "call.voided"})
 """Refusals by policy are no failures, so that a blocked agent is not also failing."""
 
 
-@dataclass(frozen=True, slots=True)
-class Fact:
+class Fact(NamedTuple):
     """What one event says. `admitted_us`: of the call that ended (R1, R8). Money in micro-units."""
 
     seq: int

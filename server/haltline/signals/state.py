@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
-from haltline.policy.hours import local_time
+from haltline.policy.hours import week_hour
 from haltline.policy.watch import Average
 from haltline.signals.buckets import Buckets
 
@@ -304,8 +304,8 @@ class AgentSignals:
 
 
 def hour_of_week(now_us: int, time_zone: str) -> int:
-    here = local_time(now_us, time_zone)
-    return here.weekday() * 24 + here.hour
+    day, hour = week_hour(now_us, time_zone)
+    return day * 24 + hour
 
 
 def _touch(known: dict[str, Any], name: str, value: Any, most: int) -> None:
