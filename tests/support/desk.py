@@ -173,9 +173,9 @@ class Desk:
     async def session(self, agent: str = "booking-7", task: str = "a task", **more: Any) -> Any:
         return await self.ask("open_session", agent=agent, task=task, **more)
 
-    async def call(self, token: str, tool: str = "payments__charge") -> Any:
+    async def call(self, token: str, tool: str = "payments__charge", **arguments: Any) -> Any:
         """What the agent got."""
-        request = Request(token, tool)
+        request = Request(token, tool, arguments)
         returned = await send(self.parts, self.broker, request)
         return request.delivered[0] if request.delivered else returned
 

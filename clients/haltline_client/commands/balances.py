@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from haltline_client.commands.events import print_events
 from haltline_client.commands.page import Column, Styled
-from haltline_client.commands.words import age, amount, bare_amount, clean, resets, when
+from haltline_client.commands.words import amount, bare_amount, clean, resets
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -58,8 +58,8 @@ def print_allowances(page: Page, allowances: list[Allowance], now: datetime) -> 
     """A line for what was added to each cap; nothing where nothing was."""
     for one in allowances:
         added = f"{amount(one['amount'])} added to the {clean(one['cap'])} cap of {clean(one['target'])}"
-        until = f"until {when(one['until'], now, seconds=False)} (in {age(one['until'], now)})"
-        page.fact("allowance", f"{added}, {bare_amount(one['left'])} of it left, {until}, by {clean(one['by'])}")
+        until = resets(one["until"], now)
+        page.fact("allowance", f"{added}, {bare_amount(one['left'])} of it left, until {until}, by {clean(one['by'])}")
 
 
 def print_actions(desk: Desk, actions: list[Event]) -> None:

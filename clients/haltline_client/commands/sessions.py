@@ -22,13 +22,13 @@ AGENT = Column("AGENT")
 COLUMNS = (
     Column("SESSION"),
     Column("STATE"),
-    Column("RUNNING", right=True, spare=1),
-    Column("CALLS", right=True, spare=1),
+    Column("RUNNING", right=True, spare=3),
+    Column("CALLS", right=True, spare=2),
     Column("SPENT", right=True),
-    Column("HELD", right=True),
-    Column("IN DOUBT", right=True),
+    Column("HELD", right=True, spare=1),
+    Column("IN DOUBT", right=True, spare=1),
     Column("OF CAP", right=True),
-    Column("ENDS", spare=1),
+    Column("ENDS", spare=4),
     Column("TASK", flex=True),
 )
 

@@ -62,10 +62,12 @@ def _print_head(page: Page, result: Status, now: datetime) -> None:
     ready = Styled("ready", "good") if result["ready"] else Styled("NOT READY", "bad bold")
     clock = f"{now.astimezone():%H:%M:%S %Z}"
     up = duration(result["uptime_s"])
-    page.line(
-        Styled(f"Haltline {clean(result['version'])}", "bold"), "  ", ready,
-        f"  up {up}  policy {clean(policy['version'])} ({clean(policy['mode'])})  {clock}",
-    )  # fmt: skip
+    name, more = f"Haltline {clean(result['version'])}", f"  up {up}  policy {clean(policy['version'])}"
+    mode = f" ({clean(policy['mode'])})  {clock}"
+    roomy = page.width is None or len(name) + len(ready.text) + len(more) + len(mode) + 2 <= page.width
+    page.line(Styled(name, "bold"), "  ", ready, more, mode if roomy else "")
+    if not roomy:
+        page.line(" ", mode)
     if not result["ready"]:
         page.wrapped(f"because: {clean(result.get('not_ready_because'))}")
     for problem in policy["problems"]:
@@ -124,7 +126,7 @@ def _in_doubt(result: Status, now: datetime) -> tuple[str | Styled, ...]:
         return ("none",)
     text = f"{_calls(waiting['count'])}, {amount(waiting['amount'])}, oldest {age(waiting.get('oldest_at'), now)}"
     deadline = waiting.get("charges_at")
-    ends = f", first deadline in {age(deadline, now)}" if deadline else ""
+    ends = f", deadline in {age(deadline, now)}" if deadline else ""
     return (Styled(text + ends, "warn"), "  see: haltline calls in-doubt")
 
 
