@@ -56,6 +56,7 @@ from haltline.store.folder import DataFolder, write_private
 from haltline.store.reader import Reader
 from haltline.store.writer import Writer
 from haltline.telemetry import Telemetry
+from haltline.upkeep import Upkeep
 from haltline.upstreams.catalog import Catalog
 from haltline.upstreams.drill import DrillUpstream
 from haltline.upstreams.open import open_all, tool_defaults
@@ -163,8 +164,8 @@ class App:
         clock = Clock()
         upstreams = await open_all(settings.upstreams)
         channels = open_channels(settings.alerts)
-        names = frozenset(one.name for one in channels)
-        policies = PolicySource(settings.policies, tool_defaults(settings.upstreams, upstreams), names)
+        defaults = tool_defaults(settings.upstreams, upstreams)
+        policies = PolicySource(settings.policies, defaults, settings.alerts.names)
         policies.reload()
         audit = Audit(Redactor(policies.current.redact_keys if policies.current else ()))
         ledger = Ledger(lambda now_us: _day_bounds(policies, now_us))
@@ -280,6 +281,7 @@ class App:
         tasks.start_soon(ClockWatch(parts).run)
         tasks.start_soon(self._watcher.run)
         tasks.start_soon(Recount(parts.signals, parts.writer, parts.reader, lambda: parts.policies.zone).run)
+        tasks.start_soon(Upkeep(parts, self._settings.alerts.keep_s).run)
         tasks.start_soon(self._watch_policy)
         tasks.start_soon(self._flush_attempts)
         if self._settings.drill_every_s is not None:

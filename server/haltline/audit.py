@@ -96,6 +96,7 @@ class Kind(StrEnum):
     ALERT_RESOLVED = "alert.resolved"
     ALERT_RETRIED = "alert.retried"
     ALERT_TESTED = "alert.tested"
+    ALERT_PRUNED = "alert.pruned"
     RULE_FIRED = "rule.fired"
     DRILL_STARTED = "drill.started"
     DRILL_ENDED = "drill.ended"

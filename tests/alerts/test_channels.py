@@ -12,6 +12,7 @@ import pytest
 
 from haltline.alerts.apprise import AppriseChannel
 from haltline.alerts.desktop import DesktopChannel
+from haltline.alerts.here import LINUX, MAC, Program
 from haltline.alerts.links import links
 from haltline.alerts.model import Alert, Balance, Channel, Delivery, Later, Never
 from haltline.alerts.pagerduty import PagerDutyChannel
@@ -284,15 +285,31 @@ async def test_the_desktop_is_told_by_a_program_that_reads_nothing_as_an_option_
     program = tmp_path / "notify-send"
     program.write_text(f'#!/bin/sh\nfor one in "$@"; do printf "%s\\n" "$one"; done > {told}\n')
     program.chmod(0o700)
-    await DesktopChannel(DesktopSettings("desk"), str(program)).send(delivery(whole(text="<b>--urgency</b>")))
+    await DesktopChannel(DesktopSettings("desk"), Program(LINUX, str(program))).send(
+        delivery(whole(text="<b>--urgency</b>"))
+    )
     lines = told.read_text().splitlines()
     assert lines[:4] == ["--app-name=Haltline", "--urgency=critical", "--", "Haltline: booking-7"]
     assert "&lt;b&gt;" in lines[4]
     program.write_text("#!/bin/sh\nexit 3\n")
     with pytest.raises(Later, match="exit code 3"):
-        await DesktopChannel(DesktopSettings("desk"), str(program)).send(delivery(whole()))
+        await DesktopChannel(DesktopSettings("desk"), Program(LINUX, str(program))).send(delivery(whole()))
     with pytest.raises(Never, match="cannot be started"):
-        await DesktopChannel(DesktopSettings("desk"), str(tmp_path / "none")).send(delivery(whole()))
+        await DesktopChannel(DesktopSettings("desk"), Program(LINUX, str(tmp_path / "none"))).send(delivery(whole()))
+
+
+async def test_a_mac_is_told_by_a_script_to_which_everything_said_is_an_argument(tmp_path: Path) -> None:
+    told, program = tmp_path / "told", tmp_path / "osascript"
+    program.write_text(f'#!/bin/sh\nfor one in "$@"; do printf "%s\\n" "$one"; done > {told}\n')
+    program.chmod(0o700)
+    channel = DesktopChannel(DesktopSettings("desk"), Program(MAC, str(program)))
+    await channel.send(delivery(whole(text='" & (do shell script "rm") & "')))
+    lines = told.read_text().splitlines()
+    assert [line for line in lines[:6] if line != "-e"] == [
+        "on run argv", "display notification (item 2 of argv) with title (item 1 of argv)", "end run",
+    ]  # fmt: skip
+    assert lines[6] == "Haltline: booking-7"
+    assert "do shell script" in lines[7]
 
 
 def test_a_desktop_without_the_program_is_said_at_the_start(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

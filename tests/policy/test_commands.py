@@ -107,3 +107,38 @@ def test_the_schema_accepts_every_kind_of_price(validator):
     """
     content = parse_yaml(text, "prices.yaml").content
     assert [error.message for error in validator.iter_errors(content)] == []
+
+
+ROUTED = {
+    "a": """
+version: "1"
+tiers: {t: {tools: ["*"], caps: {day: "5.00"}}}
+alerts: {routes: {all: {when: {}, channels: [pager, desktop, stderr]}}}
+"""
+}
+
+
+@pytest.mark.promise("R26")
+def test_a_route_to_a_channel_that_haltline_yaml_has_not_is_found_where_that_file_is_at_hand(
+    tmp_path, capsys, monkeypatch
+):
+    folder = write_files(tmp_path / "policies", **ROUTED)
+    monkeypatch.delenv("HALTLINE_CONFIG", raising=False)
+    assert run(capsys, "check", "--policies", folder)[0] == 0, "nobody knows which channels there are"
+    config = tmp_path / "haltline.yaml"
+    config.write_text("alerts: {channels: {ops: {kind: slack}}, webhooks: [{name: hook, url: '${NOT_SET}'}]}\n")
+    code, said = run(capsys, "check", "--policies", folder)
+    assert code == 3
+    assert "alerts.routes.all.channels.0: there is no alert channel 'pager' in haltline.yaml" in said
+    assert "desktop, hook, ops, stderr" in said
+    config.write_text("alerts: {channels: {pager: {kind: pagerduty}}}\n")
+    assert run(capsys, "check", "--policies", folder)[0] == 0, "without its secret, which need not be here"
+    config.write_text("policies: elsewhere\n")
+    assert run(capsys, "check", "--policies", folder)[0] == 0, "those are the channels of other policies"
+    assert run(capsys, "check", "--policies", folder, "--config", config)[0] == 3, "unless it is named"
+    config.write_text("alerts: [")
+    assert run(capsys, "check", "--policies", folder)[0] == 0, "what is wrong with that file is the doctor's to say"
+    named = tmp_path / "etc.yaml"
+    named.write_text(f"policies: {folder}\n")
+    monkeypatch.setenv("HALTLINE_CONFIG", str(named))
+    assert run(capsys, "check", "--policies", folder)[0] == 3

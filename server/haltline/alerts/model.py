@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 __all__ = [
+    "DESKTOP",
     "LAST_ACTIONS",
     "STDERR",
     "Act",
@@ -47,6 +48,8 @@ Act = Literal["trigger", "acknowledge", "resolve", "notice"]
 
 STDERR = "stderr"
 """The channel that is always there, whatever routes say."""
+DESKTOP = "desktop"
+"""The channel that is there by itself where nothing else is configured and somebody sits before it."""
 LAST_ACTIONS = 5
 _LONGEST = {
     "text": 500,
@@ -290,8 +293,10 @@ class AlertSettings:
     channels: tuple[ChannelSettings, ...] = ()
     console_url: str = ""
     """Where the operators' console is, for links; empty: none."""
+    keep_s: float = 90 * 86_400.0
+    """How long an alert is kept once it is resolved and delivered everywhere."""
 
     @property
     def names(self) -> frozenset[str]:
-        """Of all channels there will be."""
-        return frozenset({STDERR, *(one.name for one in (*self.webhooks, *self.channels))})
+        """Of all channels there will be; a route may name the desktop's also where there is none."""
+        return frozenset({STDERR, DESKTOP, *(one.name for one in (*self.webhooks, *self.channels))})

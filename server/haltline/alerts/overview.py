@@ -85,6 +85,15 @@ class Overview:
         )
         return [_episode(row) for row in rows]
 
+    async def seen_of_sessions(self) -> list[str]:
+        """Episodes about a session that somebody acknowledged and nothing has resolved; the oldest first."""
+        rows = await self._reader.rows(
+            "SELECT public_id FROM episodes WHERE state <> 'resolved' AND state = 'acknowledged'"
+            " AND about >= 'session:' AND about < 'session;' ORDER BY id LIMIT ?",
+            (NEWEST_MAX,),
+        )
+        return [row["public_id"] for row in rows]
+
     async def stats(self, since_us: int) -> dict[str, Any]:
         """How many episodes there were since then, and how long people took to acknowledge and to act, in seconds."""
         rows = await self._reader.rows(

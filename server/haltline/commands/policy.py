@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,14 +28,21 @@ __all__ = ["check", "schema", "test"]
 @click.option(
     "--policies", default="policies", type=click.Path(path_type=Path), metavar="FOLDER", help="[default: policies]"
 )
+@click.option(
+    "--config",
+    type=click.Path(path_type=Path, dir_okay=False, exists=True),
+    metavar="FILE",
+    help="The haltline.yaml whose channels routes may name. [default: the one that names this folder]",
+)
 @click.option("--data", metavar="FOLDER", help="The broker's data folder, for the tools that it has seen.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as one line of JSON.")
-def check(policies: Path, data: str | None, as_json: bool) -> int:
+def check(policies: Path, config: Path | None, data: str | None, as_json: bool) -> int:
     """Check the policy files of a folder. Exit code 3 when they cannot be used; warnings alone are 0.
 
-    Where a broker has run here, tools of its upstreams that no price covers are named.
+    Where haltline.yaml is at hand, routes to channels that it has not are found. Where a broker has run here, tools of its
+    upstreams that no price covers are named.
     """
-    version, problems, warnings = _look(policies, data)
+    version, problems, warnings = _look(policies, config, data)
     if as_json:
         result: dict[str, Any] = {
             "folder": str(policies),
@@ -102,15 +110,19 @@ def schema() -> None:
     click.echo(json.dumps(json_schema(), indent=2))
 
 
-def _look(folder: Path, data: str | None) -> tuple[str | None, tuple[Problem, ...], tuple[Problem, ...]]:
+def _look(
+    folder: Path, config: Path | None, data: str | None
+) -> tuple[str | None, tuple[Problem, ...], tuple[Problem, ...]]:
     """Version, problems and warnings of what a broker would read there."""
     from haltline.commands.unpriced import unpriced  # noqa: PLC0415
     from haltline.policy.folder import read_folder  # noqa: PLC0415 - keeps `--help` fast
     from haltline.policy.policy import Policy  # noqa: PLC0415
     from haltline.policy.review import review  # noqa: PLC0415
+    from haltline.setup.channel_names import channel_names, config_of  # noqa: PLC0415
 
+    here = config or config_of(folder, os.environ)
     try:
-        merged = read_folder(folder)
+        merged = read_folder(folder, None if here is None else channel_names(here))
         return Policy(merged).version, (), (*review(merged), *unpriced(merged, data))
     except ConfigError as error:
         return None, error.problems, ()

@@ -18,7 +18,8 @@ from urllib.parse import urlsplit
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
-from haltline.alerts.model import AlertSettings, ChannelSettings, WebhookSettings
+from haltline.alerts.here import desktop_here, program
+from haltline.alerts.model import DESKTOP, AlertSettings, ChannelSettings, WebhookSettings
 from haltline.alerts.settings import (
     PAGERDUTY_URL,
     TIMEOUT_S,
@@ -29,6 +30,7 @@ from haltline.alerts.settings import (
     SlackSettings,
     SmsSettings,
 )
+from haltline.policy.durations import parse_duration
 from haltline.policy.yaml_text import Document
 from haltline.setup.addresses import web_address
 from haltline.setup.listeners import is_loopback
@@ -123,6 +125,10 @@ class AlertsEntry(_Strict):
     webhooks: list[WebhookEntry] = Field(default_factory=list, max_length=20)
     channels: dict[str, ChannelEntry] = Field(default_factory=dict, max_length=50)
     console_url: str = ""
+    desktop: bool | None = None
+    """Left out: where there is one, and no channel is configured."""
+    keep: str | None = None
+    """How long alerts are kept that are resolved and delivered; 90d by default."""
 
 
 def alert_settings(
@@ -138,7 +144,34 @@ def alert_settings(
     wrong = web_address(entry.console_url) if entry.console_url else None
     if wrong:
         report(("alerts", "console_url"), wrong)
-    return AlertSettings(webhooks, tuple(one for one in channels if one is not None), entry.console_url)
+    found = [one for one in channels if one is not None]
+    if _by_itself(entry, environ, report):
+        found.append(DesktopSettings(DESKTOP))
+    return AlertSettings(webhooks, tuple(found), entry.console_url, _kept_s(entry, report))
+
+
+def _by_itself(entry: AlertsEntry, environ: Mapping[str, str], report: Report) -> bool:
+    """Whether the desktop is told although no channel names it. One that is asked for and not there is reported."""
+    if DESKTOP in entry.channels:
+        return False
+    if entry.desktop is None:
+        return not (entry.channels or entry.webhooks) and desktop_here(environ)
+    if entry.desktop and program(environ) is None:
+        report(
+            ("alerts", "desktop"), "no notifier is installed here (notify-send); install libnotify, or leave this out"
+        )
+        return False
+    return entry.desktop
+
+
+def _kept_s(entry: AlertsEntry, report: Report) -> float:
+    if entry.keep is None:
+        return AlertSettings().keep_s
+    try:
+        return parse_duration(entry.keep)
+    except ValueError as error:
+        report(("alerts", "keep"), str(error))
+        return AlertSettings().keep_s
 
 
 class _Reading:
