@@ -113,7 +113,7 @@ def serve(identifier: int, method: str, params: dict[str, Any]) -> None:
         tell("subscriptions/acknowledged", identifier, notifications=honoured)
     elif method in {"resources/subscribe", "resources/unsubscribe", "logging/setLevel"} and not modern:
         answer(identifier, {})
-    else:
+    elif method != "prompts/list":  # that is never answered
         refuse(identifier, -32601)
 
 

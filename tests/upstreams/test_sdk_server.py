@@ -49,7 +49,7 @@ def plain() -> Iterator[str]:
     yield from serving("http-json")
 
 
-@pytest.fixture(params=["2026", "2025", "2026-json", "2025-json", "stdio both", "stdio modern", "stdio handshake"])
+@pytest.fixture(params=["2026", "2025", "2026-json", "2025-json", "stdio modern", "stdio handshake"])
 async def sdk(request: pytest.FixtureRequest) -> AsyncIterator[Any]:
     if request.param.startswith("stdio"):
         args = (str(SCRIPT), *request.param.split())

@@ -314,6 +314,20 @@ async def test_a_question_beside_a_call_that_waits_for_an_answer_is_the_other_ca
         assert results == {name: {"of": name} for name in ("one", "two", "three")}
 
 
+@pytest.mark.promise("P11", "R32")
+async def test_a_question_beside_a_list_that_is_asked_for_is_the_call_s() -> None:
+    async with opened("handshake") as tool:
+        log: list[str] = []
+        go = anyio.Event()
+        go.set()
+        peer = answering(log, "one", go)
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(lambda: Asked(peer)(tool, "", "prompts/list"))  # never answered
+            await anyio.wait_all_tasks_blocked()
+            assert await said(tool, "ask", peer, mark="x") == {"of": "one"}
+            tasks.cancel_scope.cancel()
+
+
 @pytest.mark.promise("P11", "P5", "R32")
 async def test_a_question_of_which_nobody_can_say_whose_it_is_is_refused_in_words() -> None:
     async with opened("handshake") as tool:

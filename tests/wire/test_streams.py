@@ -11,7 +11,7 @@ import pytest
 
 from haltline.wire import messages
 from haltline.wire.messages import Unauthorized
-from haltline.wire.standing import WAITING_MAX, NoStream, Standing, until_gone
+from haltline.wire.standing import RETRY_MS, WAITING_MAX, NoStream, Standing, until_gone
 from support.serving import served_face
 
 CHANGED = {"jsonrpc": "2.0", "method": "notifications/tools/list_changed"}
@@ -27,6 +27,7 @@ class Face:
 
     def __init__(self) -> None:
         self.standing: list[Standing] = []
+        self.over = ""
         self.more = anyio.Event()
 
     async def admit(self, token, source):
@@ -37,6 +38,9 @@ class Face:
 
     async def handle(self, exchange):
         return messages.result({})
+
+    async def session_over(self, session_key):
+        self.over = session_key
 
     async def stand(self, request):
         if self.standing and request.source == "refuse":
@@ -79,6 +83,22 @@ async def test_a_get_with_a_session_opens_a_stream_that_says_what_is_told(face, 
         face.standing[0].end()
         lines = [line async for line in reply.aiter_lines()]
     assert [json.loads(line[6:]) for line in lines if line.startswith("data: ")] == [CHANGED]
+
+
+@pytest.mark.parametrize(("version", "told"), [("2025-11-25", True), ("2025-06-18", False), (None, False)])
+async def test_a_client_that_takes_the_wish_is_told_to_wait_before_it_opens_its_stream_again(face, http, version, told):
+    headers = {**await session_of(http), **({"mcp-protocol-version": version} if version else {})}
+    async with http.stream("GET", "/mcp", headers=headers) as reply:
+        await face.more.wait()
+        face.standing[0].end()
+        lines = [line async for line in reply.aiter_lines()]
+    assert (f"retry: {RETRY_MS}" in lines) is told
+
+
+async def test_the_face_hears_of_a_session_that_its_client_ends(face, http):
+    headers = await session_of(http)
+    assert (await http.delete("/mcp", headers=headers)).status_code == 204
+    assert face.over == headers["mcp-session-id"]
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,7 @@
 """What a host set for its session of the handshake era: the level of its logs, the resources that it wants to hear about.
 
-The broker forgets both at a restart; set again from here, the host need not know. What it may have missed meanwhile it is
-told as a change, so that it reads again.
+Both belong to a session; set again from here for the one that follows it, the host need not know. What it may have missed
+meanwhile it is told as a change, so that it reads again.
 """
 
 from __future__ import annotations

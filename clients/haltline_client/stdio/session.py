@@ -2,7 +2,7 @@
 
 A session that the broker no longer knows is opened again with the host's own `initialize`, as the bytes it was. The host
 keeps believing in the old one, so this only counts when the same revision was agreed. What it set for the old one is set
-again, as it is after a restart of the broker, which its standing stream tells by another instance.
+again; through a restart of the broker a session goes on, and the broker remembers.
 """
 
 from __future__ import annotations
@@ -43,7 +43,6 @@ class Session:
         self._renewing = asyncio.Lock()
         self._standing: asyncio.Task[None] | None = None
         self.kept = KeptSettings()
-        self._instance = ""
         self._setting: asyncio.Task[None] | None = None
 
     def headers(self) -> dict[str, str]:
@@ -56,7 +55,6 @@ class Session:
         self._initialize = message
         self._initialized = None
         self.kept.forget()
-        self._instance = ""
         self._take(result, headers)
 
     async def initialized(self, raw: bytes) -> None:
@@ -116,7 +114,6 @@ class Session:
                     if 400 <= reply.status < 500 or (reply.status == 200 and not offered):
                         return
                     if reply.status == 200:
-                        self._of_instance(reply.headers.get("haltline-instance", ""))
                         with self._endpoint.room() as room:
                             async for event in events(reply.chunks(), room):
                                 wait_s = BACK_OFF_FIRST_S if event.retry_ms is None else event.retry_ms / 1000
@@ -131,11 +128,6 @@ class Session:
             wait_s = min(wait_s * 2, BACK_OFF_MOST_S)
 
     # what the host set
-
-    def _of_instance(self, instance: str) -> None:
-        if self._instance and instance != self._instance:
-            self._set_again()
-        self._instance = instance
 
     def _set_again(self) -> None:
         if self._setting is not None:

@@ -103,10 +103,18 @@ class Gateway:
         handler = self._handlers.get(exchange.method)
         if handler is None or exchange.method in (_HANDSHAKE_ONLY if exchange.modern else _MODERN_ONLY):
             return await self.admit(exchange.token, exchange.source)
+        conversation = exchange.conversation
+        if conversation is not None and not conversation.recalled:
+            await self._streams.subscriptions.recall(conversation, exchange.session_key)
         return await handler(exchange)
 
     async def stand(self, request: StandingRequest) -> Unauthorized | NoStream | None:
+        if not request.conversation.recalled:
+            await self._streams.subscriptions.recall(request.conversation, request.session_key)
         return await self._streams.stand(request)
+
+    async def session_over(self, session_key: str) -> None:
+        await self._streams.subscriptions.forget(session_key)
 
     def mirrored_schema(self, tool: str) -> Any:
         found = self._parts.catalog.tool(tool)
@@ -151,7 +159,7 @@ class Gateway:
         target = await self._resource(exchange, uri)
         if isinstance(target, Unauthorized):
             return target
-        request = self._streams.subscribing(exchange, uri, target)
+        request = await self._streams.subscriptions.subscribing(exchange, uri, target)
         return await self._broker_it(request, exchange, "resource") if isinstance(request, Brokered) else request
 
     async def _resource(self, exchange: Exchange, uri: str) -> Tool | Unauthorized | None:
@@ -198,7 +206,7 @@ class Gateway:
 
     async def _broker_it(self, request: Brokered, exchange: Exchange, what: str) -> Answer | Unauthorized | None:
         answer = await self._broker.call(request)
-        self._streams.bind(exchange.conversation, request.running)
+        self._came(exchange, request.running)
         if isinstance(answer, Unknown):
             return self._turned_away(answer, exchange.source)
         if isinstance(answer, NoSuchTool):
@@ -206,6 +214,13 @@ class Gateway:
         if answer is None or what == "tool":
             return None if answer is None else for_era(answer, modern=exchange.modern)
         return as_error(answer)
+
+    def _came(self, exchange: Exchange, running: Running | None) -> None:
+        """A call of this session was let in."""
+        if exchange.conversation is None or running is None or not running.agent_id:
+            return
+        self._streams.bind(exchange.conversation, running)
+        self._streams.subscriptions.revive(exchange.conversation, exchange.token, exchange.session_key, exchange.source)
 
     async def _malformed(self, exchange: Exchange, text: str) -> Answer | Unauthorized:
         denied = await self.admit(exchange.token, exchange.source)
@@ -220,8 +235,10 @@ class Gateway:
             return denied
         if level not in LOG_LEVELS:
             return messages.error(messages.INVALID_PARAMS, f'"level" must be one of {", ".join(LOG_LEVELS)}')
-        if exchange.conversation is not None:
-            exchange.conversation.log_level = level
+        conversation = exchange.conversation
+        if conversation is not None and conversation.log_level != level:
+            conversation.log_level = level
+            await self._streams.subscriptions.keep(conversation, exchange.session_key, exchange.token)
         return messages.result({})
 
     # lists

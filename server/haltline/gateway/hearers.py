@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from haltline.upstreams.telling import UPDATED, Line, Telling
+from haltline.upstreams.telling import UPDATED, Line, Telling, updated
 from haltline.wire.eras import SUBSCRIPTION_ID
 
 if TYPE_CHECKING:
@@ -58,6 +58,8 @@ class Hearer:
         self._meta = meta
         self._standing: Standing | None = None
         self._held: list[dict[str, Any]] | None = None
+        self.missed: dict[str, Place] = {}
+        """Resources that changed while it did not listen."""
 
     def open(self, stream: Stream, standing: Standing) -> None:
         self.stream, self._standing = stream, standing
@@ -114,6 +116,7 @@ class Hearers:
         """While the block runs this hearer listens on this stream, unless another one takes its place."""
         hearer.open(stream, standing)
         self._listening.add(hearer)
+        self._tell_missed(hearer)
         try:
             yield
         finally:
@@ -148,16 +151,34 @@ class Hearers:
     def _updated(self, upstream: str, line: Line, message: dict[str, Any]) -> bool:
         params = message.get("params")
         uri = params.get("uri") if isinstance(params, dict) else None
-        policy, heard = self._parts.policies.current, False
-        if not isinstance(uri, str) or policy is None:
+        heard = False
+        if not isinstance(uri, str):
             return False
         for hearer in list(self._at.get((upstream, line), ())):
             place = _place_of(hearer, uri, (upstream, line))
-            if place is None or hearer.stream is None:
-                continue
-            if policy.grants(hearer.stream.who, place.subject, upstream):
-                heard |= hearer.tell(message)
+            if place is not None:
+                heard |= self._tell(hearer, uri, place, message)
         return heard
+
+    def tell(self, hearer: Hearer, uri: str, message: dict[str, Any]) -> None:
+        """Of a resource that it subscribed to: now, or when it listens again."""
+        if uri in hearer.places:
+            self._tell(hearer, uri, hearer.places[uri], message)
+
+    def _tell(self, hearer: Hearer, uri: str, place: Place, message: dict[str, Any]) -> bool:
+        policy = self._parts.policies.current
+        if hearer.stream is None:
+            if len(hearer.missed) < HELD_MAX:
+                hearer.missed[uri] = place
+            return False
+        if policy is None or not policy.grants(hearer.stream.who, place.subject, place.upstream):
+            return False
+        return hearer.tell(message)
+
+    def _tell_missed(self, hearer: Hearer) -> None:
+        missed, hearer.missed = hearer.missed, {}
+        for uri, place in missed.items():
+            self._tell(hearer, uri, place, updated(uri))
 
     # who subscribed to what
 
@@ -173,6 +194,7 @@ class Hearers:
     def leave(self, hearer: Hearer, uri: str) -> None:
         """It hears of this resource no more; when nobody does, its upstream is told."""
         place = hearer.places.pop(uri, None)
+        hearer.missed.pop(uri, None)
         if place is None:
             return
         if not any(one.where == place.where for one in hearer.places.values()):

@@ -16,12 +16,12 @@ from haltline.calls.admission import AGENT_CLASSES, Dead
 from haltline.calls.refusals import as_error, refusal
 from haltline.calls.streams import STREAMS_PER_AGENT_MAX, Stream
 from haltline.errors import StoreUnavailable
-from haltline.gateway.brokered import Brokered, peer_of
-from haltline.gateway.hearers import LISTS, SUBSCRIPTIONS_MAX, Hearer, Hearers, Place
+from haltline.gateway.brokered import peer_of
+from haltline.gateway.hearers import LISTS, SUBSCRIPTIONS_MAX, Hearer, Hearers
+from haltline.gateway.subscribing import Subscribing
+from haltline.gateway.subscriptions import ENDED, Subscriptions, place_of
 from haltline.identity import Unknown
 from haltline.policy.model import Principal, Reason
-from haltline.upstreams.model import Caller, Peer
-from haltline.upstreams.telling import SUBSCRIBE, Telling
 from haltline.wire import messages
 from haltline.wire.eras import SUBSCRIPTION_ID
 from haltline.wire.standing import PING_S, NoStream, until_gone
@@ -34,7 +34,6 @@ if TYPE_CHECKING:
     from haltline.calls.running import Running
     from haltline.parts import Parts
     from haltline.store.writer import Tx
-    from haltline.upstreams.catalog import Tool
     from haltline.upstreams.offers import Offers
     from haltline.wire.conversations import Conversation
     from haltline.wire.exchange import Exchange
@@ -43,8 +42,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Streams"]
 
-_FULL = f"at most {SUBSCRIPTIONS_MAX} subscriptions"
-_ENDED = "this MCP session has ended; send initialize again"
 ACKNOWLEDGED = "notifications/subscriptions/acknowledged"
 _FLAGS = {f"{kind}ListChanged": method for method, kind in LISTS.items()}
 """How a subscription asks to be told of each."""
@@ -67,85 +64,18 @@ class Streams:
         self._offers = offers
         self._turn_away = turn_away
         self._hearers = Hearers(parts)
-        self._sessions: dict[Conversation, Hearer] = {}
+        self.subscriptions = Subscriptions(parts, broker, self._hearers)
 
     def lists_changed(self, *kinds: str) -> None:
         """Everybody's lists may be others now; `kinds` of `tools`, `prompts`, `resources`."""
         self._hearers.lists_changed(*kinds)
 
-    # subscriptions of the handshake era
-
-    def subscribing(self, exchange: Exchange, uri: str, target: Tool | None) -> Brokered | Answer:
-        """`resources/subscribe` or `unsubscribe` as a call, or the answer where none is needed."""
-        conversation = exchange.conversation
-        hearer = None if conversation is None else self._sessions.get(conversation)
-        if hearer is None or conversation is None:
-            return _Noted(exchange, uri, target, self._note)
-        if exchange.method == SUBSCRIBE:
-            if len(hearer.places) >= SUBSCRIPTIONS_MAX:
-                return messages.error(messages.INVALID_REQUEST, _FULL)
-        elif uri in hearer.places and self._hearers.others(hearer, uri, hearer.places[uri]):
-            self._leave(conversation, hearer, uri)
-            return messages.result({})  # another session of its line goes on hearing of it
-        return _Noted(exchange, uri, target, self._note)
-
     def bind(self, conversation: Conversation | None, running: Running | None) -> None:
         """An agent's own credential has opened a session by its call: its stream ends with that one too (R24)."""
-        hearer = None if conversation is None else self._sessions.get(conversation)
+        hearer = self.subscriptions.hearer(conversation)
         if hearer is None or hearer.stream is None or running is None or not running.session_id:
             return
         _bind(hearer.stream, running)
-
-    def _note(self, request: Brokered, exchange: Exchange, answer: Answer) -> Answer:
-        """What became of it, before its client is told; the answer that its client gets."""
-        conversation, uri = exchange.conversation, str(request.arguments["uri"])
-        if conversation is None:
-            return answer
-        hearer = self._sessions.get(conversation)
-        if request.method != SUBSCRIBE:
-            if hearer is not None:
-                self._leave(conversation, hearer, uri)
-            return answer
-        place = self._place(request.target, request.running, request.peer, answer)
-        return answer if place is None else self._take(conversation, uri, place) or answer
-
-    def _take(self, conversation: Conversation, uri: str, place: Place) -> Answer | None:
-        """Join, or why not: meanwhile its session has ended, or others of its own have filled it."""
-        if conversation.ended:
-            self._hearers.decline(uri, place)
-            return messages.error(messages.INVALID_REQUEST, _ENDED)
-        if not self._hearers.join(self._of(conversation), uri, place):
-            return messages.error(messages.INVALID_REQUEST, _FULL)
-        conversation.subscriptions.add(uri)
-        return None
-
-    def _place(self, target: Tool | None, running: Running | None, peer: Peer, answer: Answer) -> Place | None:
-        """Where a resource will be told of that was subscribed to; None: it was not."""
-        if target is None or running is None or "result" not in as_error(answer):
-            return None
-        upstream = self._parts.catalog.upstream(target.upstream)
-        if not isinstance(upstream, Telling):
-            return None
-        caller = Caller(running.agent_id or "", running.session_id or "")
-        return Place(target.upstream, upstream.line_of(caller, peer), target.name)
-
-    def _of(self, conversation: Conversation) -> Hearer:
-        found = self._sessions.get(conversation)
-        if found is None:
-            found = self._sessions[conversation] = Hearer(frozenset(LISTS))
-            conversation.on_end = partial(self._session_ended, conversation)
-        return found
-
-    def _leave(self, conversation: Conversation, hearer: Hearer, uri: str) -> None:
-        self._hearers.leave(hearer, uri)
-        conversation.subscriptions.discard(uri)
-
-    def _session_ended(self, conversation: Conversation) -> None:
-        hearer = self._sessions.pop(conversation, None)
-        if hearer is not None:
-            if hearer.stream is not None:
-                hearer.stream.end()
-            self._hearers.leave_all(hearer)
 
     # the standing stream of the handshake era
 
@@ -157,13 +87,15 @@ class Streams:
             if isinstance(stream, Reason):
                 return NoStream(stream.text)
             if request.conversation.ended:  # while it was admitted
-                return NoStream(_ENDED)
-            hearer, standing = self._of(request.conversation), request.standing
+                return NoStream(ENDED)
+            subscriptions, conversation, standing = self.subscriptions, request.conversation, request.standing
+            subscriptions.revive(conversation, request.token, request.session_key, request.source)
+            hearer = subscriptions.hearer_of(conversation)
             if hearer.stream is not None:
                 hearer.stream.end()  # one for each session: the newest
             stream.end = standing.end
             with self._hearers.listening(hearer, stream, standing):
-                request.conversation.standing = partial(_say, standing)
+                conversation.standing = partial(_say, standing)
                 try:
                     async with anyio.create_task_group() as tasks:
                         tasks.start_soon(until_gone, request.receive, stream.scope.cancel)
@@ -171,10 +103,11 @@ class Streams:
                         tasks.cancel_scope.cancel()
                 finally:
                     if hearer.stream is stream:
-                        request.conversation.standing = None
+                        conversation.standing = None
             if stream.stopped is not None:
-                request.conversation.subscriptions.clear()
+                conversation.subscriptions.clear()
                 self._hearers.leave_all(hearer)
+                await subscriptions.keep(conversation, request.session_key, request.token)
         return None
 
     # subscriptions of 2026-07-28
@@ -217,10 +150,18 @@ class Streams:
 
     async def _subscribe(self, hearer: Hearer, stream: Stream, exchange: Exchange, uri: str) -> None:
         """As a call of its own; what is refused is not honoured, and that is all."""
-        request = _Subscribing(exchange, uri, self._offers.resource(uri), stream)
+        request = Subscribing(
+            uri,
+            self._offers.resource(uri),
+            peer_of(exchange),
+            token=exchange.token,
+            session_key=exchange.session_key,
+            source=exchange.source,
+            attached=partial(_cancelled_with, exchange, stream),
+        )
 
         def note(answer: Answer) -> None:
-            place = self._place(request.target, request.running, request.peer, answer)
+            place = place_of(self._parts, request.target, request.running, request.peer, answer)
             if place is not None:
                 self._hearers.join(hearer, uri, place)
 
@@ -305,60 +246,14 @@ class Streams:
         return None
 
 
-class _Noted(Brokered):
-    """A subscription of the handshake era; `noted` looks at its answer before its client has it."""
+def _cancelled_with(exchange: Exchange, stream: Stream, running: Running) -> None:
+    """The client's cancelling ends the stream, and the call that subscribes for it."""
 
-    def __init__(
-        self,
-        exchange: Exchange,
-        uri: str,
-        target: Tool | None,
-        noted: Callable[[Brokered, Exchange, Answer], Answer],
-    ) -> None:
-        super().__init__(exchange, uri if target is None else target.name, target, {"uri": uri})
-        self._of = exchange
-        self._noted = noted
+    def cancel() -> None:
+        stream.scope.cancel()
+        running.cancel()
 
-    async def respond(self, answer: Answer) -> None:
-        await super().respond(self._noted(self, self._of, answer))
-
-
-class _Subscribing:
-    """Implements `calls.call.CallRequest`: one resource of a subscription stream. `noted` takes the upstream's answer."""
-
-    def __init__(self, exchange: Exchange, uri: str, target: Tool | None, stream: Stream) -> None:
-        self.method = SUBSCRIBE
-        self.token = exchange.token
-        self.session_key = exchange.session_key
-        self.source = exchange.source
-        self.tool = uri if target is None else target.name
-        self.target = target
-        self.arguments: Mapping[str, Any] = {"uri": uri}
-        self.params: Mapping[str, Any] = {"uri": uri}
-        self.peer = peer_of(exchange)
-        self.running: Running | None = None
-        self.noted: Callable[[Answer], None] | None = None
-        self._exchange = exchange
-        self._stream = stream
-
-    def attach(self, running: Running) -> None:
-        self.running = running
-        self._exchange.on_cancel = self._cancel
-
-    def _cancel(self) -> None:
-        self._stream.scope.cancel()
-        if self.running is not None:
-            self.running.cancel()
-
-    def notify(self, message: dict[str, Any]) -> None:
-        """Nothing but changes is told on a subscription stream."""
-
-    async def drain(self) -> None:
-        """There is nothing before the answer."""
-
-    async def respond(self, answer: Answer) -> None:
-        if self.noted is not None:
-            self.noted(answer)
+    exchange.on_cancel = cancel
 
 
 def _bind(stream: Stream, running: Running) -> None:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from haltline.upstreams.catalog import Catalog
 
-__all__ = ["LISTINGS", "Listing", "Offers"]
+__all__ = ["LISTINGS", "Listing", "Offers", "target_of"]
 
 K = TypeVar("K")
 T = TypeVar("T")
@@ -119,7 +119,7 @@ class Offers:
         known = self._prompts.get(name)
         if known is None:
             known = next(self._by_prefix(name), None)
-        return None if known is None else _target(name, *known)
+        return None if known is None else target_of(name, *known)
 
     def resource(self, uri: str, granted: Callable[[str, str], bool] = lambda _name, _upstream: True) -> Tool | None:
         """Where a resource is: as listed, as a template says, or with the only one that has any. What is granted goes first."""
@@ -129,7 +129,7 @@ class Offers:
             owners = [template.owner for template in self._templates.values() if template.matches(uri)]
         if not owners and len(offering) == 1:
             owners = list(offering)
-        targets = [_target(_resources_of(offering[name]), name, uri) for name in owners if name in offering]
+        targets = [target_of(_resources_of(offering[name]), name, uri) for name in owners if name in offering]
         return next((one for one in targets if granted(one.name, one.upstream)), targets[0] if targets else None)
 
     def _offering(self, kind: Kind) -> list[Upstream]:
@@ -218,7 +218,7 @@ def _resources_of(upstream: Upstream) -> str:
     return tool_name(_prefix(upstream), "resources")
 
 
-def _target(subject: str, upstream: str, own: str) -> Tool:
+def target_of(subject: str, upstream: str, own: str) -> Tool:
     return Tool(name=subject, upstream=upstream, own_name=own, definition={}, input_schema=None, digest="")
 
 

@@ -32,7 +32,7 @@ from haltline.upstreams.messages import (
     request,
 )
 from haltline.upstreams.pace import Unasked
-from haltline.upstreams.stdio_pending import Ask, Late, Pending
+from haltline.upstreams.stdio_pending import Ask, Late, Pending, may_ask
 from haltline.upstreams.telling import CHANGES
 
 if TYPE_CHECKING:
@@ -78,7 +78,7 @@ class StdioSession:
         self._pending: dict[int, Pending] = {}
         self._streams: dict[int, Pending] = {}
         """Subscriptions of 2026-07-28, by the id of their request, which is on each of their messages."""
-        self._abandoned: dict[int, tuple[float, Late]] = {}
+        self._abandoned: dict[int, tuple[float, Late, bool]] = {}
         self._unasked = Unasked()
         self._flooding = False
         self._log_level: str | None = None
@@ -112,7 +112,7 @@ class StdioSession:
     async def ask(self, method: str, params: Mapping[str, Any]) -> dict[str, Any]:
         """A request of the broker's own; the caller bounds the time."""
         identifier = next(self._ids)
-        pending = self._expect(identifier)
+        pending = self._pending[identifier] = Pending()
         try:
             if self.child is None or not self.child.write(request(identifier, method, params)):
                 raise faults.unreachable(self._spec.name, self._last_words)
@@ -135,14 +135,15 @@ class StdioSession:
             self.child.write(request(next(self._ids), "logging/setLevel", {"level": level}))
         call.before_send()
         self.child.write(line)
-        pending = self._expect(identifier, token, call.on_notification, call.peer.ask)
+        pending = Pending(token, call.on_notification, call.peer.ask, asking=may_ask(call.method))
+        self._pending[identifier] = pending
         late = faults.overdue(self._spec.name, call.deadline_s)
         timer = asyncio.get_running_loop().call_at(deadline, pending.fail, late)
         try:
             answer = await pending.answer
         except BaseException as error:
             if isinstance(error, asyncio.CancelledError) or error is late:
-                self._call_off(identifier, call.on_late)
+                self._call_off(identifier, pending, call.on_late)
                 if pending.answer.done() and pending.answer.exception() is None:
                     call.on_late(pending.answer.result())  # it came in the moment of the cancellation
             raise
@@ -190,32 +191,18 @@ class StdioSession:
     def _last_words(self) -> str | None:
         return None if self.child is None else self.child.last_words
 
-    def _expect(
-        self,
-        identifier: int,
-        token: int | str | None = None,
-        on_notification: Callable[[dict[str, Any]], None] | None = None,
-        ask: Ask | None = None,
-    ) -> Pending:
-        pending = Pending(token, on_notification, ask)
-        self._pending[identifier] = pending
-        return pending
-
-    def _call_off(self, identifier: int, on_late: Late) -> None:
+    def _call_off(self, identifier: int, pending: Pending, on_late: Late) -> None:
         if self.child is not None:
             self.child.write(_cancelled(identifier))
-        self._abandoned_may_run()  # so that what is kept does not grow
-        self._abandoned[identifier] = (asyncio.get_running_loop().time(), on_late)
+        self._abandoned_may_run(asking=False)  # so that what is kept does not grow
+        self._abandoned[identifier] = (asyncio.get_running_loop().time(), on_late, pending.asking)
 
-    def _abandoned_may_run(self) -> bool:
+    def _abandoned_may_run(self, *, asking: bool) -> bool:
         """Whether a call that was called off may be what the program speaks of now. Forgets those of long ago."""
         long_ago = asyncio.get_running_loop().time() - ABANDONED_S
-        while self._abandoned:
-            oldest = next(iter(self._abandoned))
-            if self._abandoned[oldest][0] > long_ago:
-                return True
-            del self._abandoned[oldest]
-        return False
+        while self._abandoned and next(iter(self._abandoned.values()))[0] <= long_ago:
+            del self._abandoned[next(iter(self._abandoned))]
+        return any(may_ask or not asking for _, _, may_ask in self._abandoned.values())
 
     def _child_ended(self, why: str) -> None:
         error = self._why_lost(why)
@@ -293,10 +280,14 @@ class StdioSession:
         """What the program asks of its client goes to the only call that it can be about; else nothing is offered."""
         if self.child is None:
             return
-        if message["method"] == "ping" or self.modern or not any(one.ask for one in self._pending.values()):
+        if (
+            message["method"] == "ping"
+            or self.modern
+            or not any(one.ask and one.asking for one in self._pending.values())
+        ):
             self.child.write(reply_to(message))
             return
-        alone = self._alone()
+        alone = self._alone(asking=True)
         if alone is None:
             self.child.write(answer_to(message, _WHOSE))
         elif alone.ask is None:
@@ -323,18 +314,18 @@ class StdioSession:
             pending.tell({**message, "params": {**(params or {}), "progressToken": pending.token}})
 
     def _logged(self, message: dict[str, Any]) -> None:
-        alone = self._alone()
+        alone = self._alone(asking=False)
         if alone is not None:
             alone.tell(message)
 
-    def _alone(self) -> Pending | None:
+    def _alone(self, *, asking: bool) -> Pending | None:
         """Of which call a message that names none is: of the only one, or of the only one that waits for no answer of its
-        client. Of none under `shared`, nor while one that was called off may run.
+        client. Of none under `shared`, nor while one that was called off may run. `asking`: of those that may ask.
         """
-        if self._spec.isolation == "shared" or self._abandoned_may_run():
+        if self._spec.isolation == "shared" or self._abandoned_may_run(asking=asking):
             return None
-        at_work = [one for one in self._pending.values() if not one.asked]
-        meant = at_work or list(self._pending.values())
+        here = [one for one in self._pending.values() if one.asking or not asking]
+        meant = [one for one in here if not one.asked] or here
         return meant[0] if len(meant) == 1 else None
 
     def _unreadable(self, line: bytes, error: BadMessage) -> None:

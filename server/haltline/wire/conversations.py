@@ -2,13 +2,12 @@
 questions it was asked, and the stream on which it hears what belongs to no request.
 
 Keyed by the verified session id. Forgotten at a restart or when too many are open: then what the id itself says of the client
-is left (`sessions`), and what was set for the session is to be set again.
+is left (`sessions`), and what was set for the session is for the face to recall.
 """
 
 from __future__ import annotations
 
 import itertools
-import secrets
 from collections import OrderedDict
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -20,10 +19,10 @@ if TYPE_CHECKING:
 
     from haltline.wire.messages import Answer
 
-__all__ = ["Conversation", "Conversations", "Question"]
+__all__ = ["OF_ONE_OWNER_MAX", "Conversation", "Conversations", "Question"]
 
 _REMEMBERED_MAX = 10_000
-_OF_ONE_OWNER_MAX = 64
+OF_ONE_OWNER_MAX = 64
 UPDATED = "notifications/resources/updated"
 _NUMBERS = itertools.count(1)
 
@@ -49,7 +48,18 @@ class Question:
 class Conversation:
     """One session. `standing` sends on its open GET stream; None while there is none."""
 
-    __slots__ = ("capabilities", "ended", "info", "log_level", "on_end", "questions", "standing", "subscriptions")
+    __slots__ = (
+        "capabilities",
+        "ended",
+        "info",
+        "log_level",
+        "on_end",
+        "questions",
+        "recalled",
+        "reviving",
+        "standing",
+        "subscriptions",
+    )
 
     def __init__(self) -> None:
         self.capabilities: Mapping[str, Any] = {}
@@ -61,6 +71,9 @@ class Conversation:
         """URIs of the resources it wants to hear about."""
         self.on_end: Callable[[], None] | None = None
         self.ended = False
+        self.recalled = False
+        """What was set for it before a restart is known, or it began after that."""
+        self.reviving = False
 
     @property
     def in_use(self) -> bool:
@@ -95,8 +108,6 @@ class Conversations:
     """`told`: what the id of a session says of its client, where nothing else is remembered of it."""
 
     def __init__(self, told: Callable[[str], Mapping[str, Any]] = lambda _: {}) -> None:
-        self.instance = secrets.token_hex(8)
-        """Of this memory: by another one a client sees that what it set for its session is forgotten."""
         self._told = told
         self._known: OrderedDict[str, Conversation] = OrderedDict()
         self._owner_of: dict[str, str] = {}
@@ -120,7 +131,7 @@ class Conversations:
         mine = self._owned.setdefault(self._owner_of[session_id], OrderedDict())
         mine[session_id] = None
         mine.move_to_end(session_id)
-        if len(mine) > _OF_ONE_OWNER_MAX:
+        if len(mine) > OF_ONE_OWNER_MAX:
             self.end(self._least_missed(mine))
 
     def _least_missed(self, oldest_first: Iterable[str]) -> str:

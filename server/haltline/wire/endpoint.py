@@ -127,6 +127,8 @@ class Endpoint:
         if known:
             self._sessions.end(session_id)
             self._conversations.end(session_id)
+            if isinstance(self._face, StandingFace):
+                await self._face.session_over(session_id)
         await send_reply(send, 204 if known else 404)
 
     async def _post(self, scope: Scope, headers: dict[str, str], source: str, receive: Receive, send: Send) -> None:
@@ -265,7 +267,9 @@ class Endpoint:
     def _initialized(self, exchange: Exchange) -> dict[str, Any]:
         asked = exchange.params.get("protocolVersion")
         session_id = self._sessions.issue(exchange.token, exchange.params)
-        self._conversations.of(session_id, owner_of(exchange.token)).introduce(exchange.params)
+        conversation = self._conversations.of(session_id, owner_of(exchange.token))
+        conversation.introduce(exchange.params)
+        conversation.recalled = True
         exchange.reply.headers.append((b"mcp-session-id", session_id.encode()))
         return {
             "protocolVersion": asked if asked in HANDSHAKE_VERSIONS else LATEST_HANDSHAKE,

@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import anyio
 
+from haltline.wire.eras import LATEST_HANDSHAKE
 from haltline.wire.http import STREAM, Receive, Send, send_reply
 from haltline.wire.sessions import owner_of
 from haltline.wire.strict_json import dumps
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
 
     from haltline.wire.conversations import Conversation, Conversations
     from haltline.wire.messages import Unauthorized
@@ -30,17 +31,25 @@ WAITING_MAX = 256
 WAITING_MAX_BYTES = 256 * 1024
 CLOSE_S = 0.5
 """How long the end of a stream may wait for a reader that does not read; then the connection is dropped."""
-INSTANCE = b"haltline-instance"
-"""The header by which the bridge sees that what it set for its session is to be set again."""
+RETRY_MS = 3000
+"""How long a client that takes such a wish (2025-11-25) waits before it opens its stream again: some try twice and never
+again, and a broker that starts anew needs a moment."""
 _PING = b": ping\n\n"
 
 
 class Standing:
     """`run` writes until it is cancelled or `end` was called; `tell` never waits."""
 
-    def __init__(self, send: Send, *, ping_s: float = PING_S, headers: Sequence[tuple[bytes, bytes]] = ()) -> None:
+    def __init__(
+        self,
+        send: Send,
+        *,
+        ping_s: float = PING_S,
+        retry_ms: int | None = None,
+    ) -> None:
+        """`retry_ms`: told to the client first."""
         self._send = send
-        self._headers = headers
+        self._retry_ms = retry_ms
         self._ping_s = ping_s
         self._waiting: deque[bytes] = deque()
         self._size = 0
@@ -72,9 +81,10 @@ class Standing:
 
     async def run(self) -> None:
         headers = [(b"content-type", STREAM), (b"cache-control", b"no-cache"), (b"x-accel-buffering", b"no")]
-        headers += self._headers
         await self._send({"type": "http.response.start", "status": 200, "headers": headers})
         try:
+            if self._retry_ms is not None:
+                await self._write(b"retry: %d\n\n" % self._retry_ms)
             while await self._write_waiting():
                 self._wake = anyio.Event()
                 with anyio.move_on_after(self._ping_s) as quiet:
@@ -123,6 +133,9 @@ class StandingFace(Protocol):
     async def stand(self, request: StandingRequest) -> Unauthorized | NoStream | None:
         """Serve the stream until it ends. Authenticates by itself. What it returns was said before any byte was sent."""
 
+    async def session_over(self, session_key: str) -> None:
+        """A client has ended its session."""
+
 
 async def until_gone(receive: Receive, gone: Callable[[], None]) -> None:
     """Call `gone` when the client closes its connection."""
@@ -148,7 +161,8 @@ async def serve_standing(
         await send_reply(send, 404, b"this MCP session has ended; send initialize again")
         return None
     conversation = conversations.of(session_id, owner_of(token))
-    standing = Standing(send, headers=[(INSTANCE, conversations.instance.encode())])
+    retry_ms = RETRY_MS if headers.get("mcp-protocol-version") == LATEST_HANDSHAKE else None
+    standing = Standing(send, retry_ms=retry_ms)
     said = await face.stand(StandingRequest(token, source, session_id, conversation, standing, receive))
     if isinstance(said, NoStream):
         await send_reply(send, 405, said.text.encode(), headers=[(b"allow", b"POST, DELETE")])
