@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import re
+import socket
 import sys
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import anyio
+import anyio.abc
 import httpx2
 import pytest
 from mcp import Client, types
@@ -34,15 +36,50 @@ WAIT_S = 60
 
 
 @pytest.fixture
-def broker(tmp_path: Path) -> Iterator[BrokerProcess]:
+def front() -> Iterator[socket.socket]:
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        yield listening
+
+
+@asynccontextmanager
+async def patient(front: socket.socket, port: int) -> AsyncIterator[str]:
+    """The broker's URL behind what waits for it: the official client gives up its stream when it is away for long."""
+
+    async def copy(source: Any, sink: Any, ended: anyio.CancelScope) -> None:
+        with suppress(anyio.EndOfStream, anyio.BrokenResourceError, anyio.ClosedResourceError):
+            while True:
+                await sink.send(await source.receive())
+        ended.cancel()
+
+    async def carry(host: Any) -> None:
+        broker = None
+        while broker is None:
+            with suppress(OSError):
+                broker = await anyio.connect_tcp("127.0.0.1", port)
+            await anyio.sleep(0.02)
+        async with host, broker, anyio.create_task_group() as both:
+            both.start_soon(copy, host, broker, both.cancel_scope)
+            both.start_soon(copy, broker, host, both.cancel_scope)
+
+    listener = await anyio.abc.SocketListener.from_socket(front)
+    async with listener, anyio.create_task_group() as tasks:
+        tasks.start_soon(listener.serve, carry)
+        yield f"http://127.0.0.1:{front.getsockname()[1]}/mcp"
+        tasks.cancel_scope.cancel()
+
+
+@pytest.fixture
+def broker(tmp_path: Path, front: socket.socket) -> Iterator[BrokerProcess]:
     telling = {"command": sys.executable, "args": [str(SUPPORT / "telling_server.py"), "stdio"]}
     code = {"PYTHONPATH": environment()["PYTHONPATH"]}
     rich = {"command": sys.executable, "args": ["-m", "support.rich_upstream", "modern", "stdio"], "env": code}
-    with broker_process(tmp_path / "b", upstreams={"telling": telling, "rich": rich}, policy=POLICY) as running:
+    hosts = {"allowed_hosts": [f"127.0.0.1:{front.getsockname()[1]}"]}
+    upstreams = {"telling": telling, "rich": rich}
+    with broker_process(tmp_path / "b", upstreams=upstreams, policy=POLICY, agents=hosts) as running:
         running.await_tools("telling__touch", "rich__params")
         config = running.folder / "haltline.yaml"
-        listen = f'agents: {{listen: "127.0.0.1:{running.agents_port}"}}'  # it comes back where it was
-        config.write_text(re.sub("(?m)^agents: .*$", listen, config.read_text()))
+        listen = f'"listen": "127.0.0.1:{running.agents_port}"'  # it comes back where it was
+        config.write_text(re.sub('"listen": "127.0.0.1:0"', listen, config.read_text()))
         yield running
 
 
@@ -66,8 +103,7 @@ class Heard:
 
 
 @asynccontextmanager
-async def host(broker: BrokerProcess, token: str, heard: Heard) -> AsyncIterator[Client]:
-    url = f"http://127.0.0.1:{broker.agents_port}/mcp"
+async def host(url: str, token: str, heard: Heard) -> AsyncIterator[Client]:
     async with httpx2.AsyncClient(headers={"Authorization": f"Bearer {token}"}, timeout=60) as http:
         async with Client(
             streamable_http_client(url, http_client=http), mode="legacy", message_handler=heard
@@ -83,11 +119,11 @@ async def level_of(client: Client) -> str | None:
 
 @pytest.mark.promise("P11")
 async def test_after_a_restart_a_session_hears_what_it_subscribed_to_and_has_its_log_level(
-    broker: BrokerProcess,
+    broker: BrokerProcess, front: socket.socket
 ) -> None:
     (opened,) = broker.open(["bot"], "wide")
     heard = Heard()
-    async with host(broker, opened.token, heard) as client:
+    async with patient(front, broker.agents_port) as url, host(url, opened.token, heard) as client:
         await client.list_resources()
         await client.set_logging_level("warning")
         await client.subscribe_resource(ONE)

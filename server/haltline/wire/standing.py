@@ -31,9 +31,9 @@ WAITING_MAX = 256
 WAITING_MAX_BYTES = 256 * 1024
 CLOSE_S = 0.5
 """How long the end of a stream may wait for a reader that does not read; then the connection is dropped."""
-RETRY_MS = 3000
-"""How long a client that takes such a wish (2025-11-25) waits before it opens its stream again: some try twice and never
-again, and a broker that starts anew needs a moment."""
+RETRY_MS = 5000
+"""How long a client that takes such a wish (2025-11-25) waits before it opens its stream again: the official ones try twice
+and then never again, and a broker that starts anew needs a moment."""
 _PING = b": ping\n\n"
 
 
