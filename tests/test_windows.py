@@ -82,9 +82,29 @@ async def test_what_is_in_doubt_counts_today_too_until_somebody_says_what_became
         assert await granted(w, token) == (1, "budget.day_exceeded")
 
 
+@pytest.mark.promise("R2", "P2")
+@pytest.mark.parametrize(("day", "hours"), [("2026-03-29", 23), ("2026-10-25", 25), ("2026-06-01", 24)])
+async def test_a_day_cap_lasts_from_midnight_to_midnight_and_says_when_it_is_over(tmp_path, day, hours):
+    clock = at(f"{day}T00:00")
+    async with world(tmp_path, policy=policy(day="0.30"), clock=clock) as w:
+        token = await opened(w)
+        for hour in range(hours):
+            assert (await granted(w, token))[0] == (3 if hour == 0 else 0), f"hour {hour}"
+            clock.forward(HOUR_S)
+        clock.forward(-0.000001)
+        refused = (await w.call(token))["result"]["_meta"][META_KEY]["reasons"][0]
+        over = datetime.fromtimestamp((clock.at_us + 1) / 1e6, ZoneInfo("UTC"))
+        assert refused["facts"]["resets_at"] == f"{over:%Y-%m-%dT%H:%M:%SZ}"
+        for halt in await w.halts():
+            await w.run(lambda tx, halt=halt: w.parts.halts.lift(tx, halt, by="anna", reason="go on"))
+        clock.forward(0.000001)
+        assert await granted(w, token) == (3, "budget.day_exceeded")
+
+
 @pytest.mark.promise("R2")
-async def test_the_hour_rolls_call_by_call_and_the_odd_hour_of_the_year_is_one_too(tmp_path):
-    clock = at("2026-10-25T02:10")  # the hour that comes twice
+@pytest.mark.parametrize("begin", ["2026-10-25T02:10", "2026-03-29T01:40"], ids=["comes twice", "is left out"])
+async def test_the_hour_rolls_call_by_call_and_the_odd_hour_of_the_year_is_one_too(tmp_path, begin):
+    clock = at(begin)
     async with world(tmp_path, policy=policy(hour="0.30"), clock=clock) as w:
         token = await opened(w)
         await w.call(token)

@@ -170,6 +170,14 @@ class Halts:
             known = self._granted.keep(subject_id, tuple(_allowance(row) for row in rows))
         return known
 
+    def differing(self, tx: Tx, scope: HaltScope, subject_id: str) -> list[tuple[str, int, int]]:
+        """What is remembered of a subject otherwise than the rows say it: `halted` or `added_to_<cap>`, remembered, rows."""
+        fresh = Halts()
+        pairs = [("halted", len(self._facts(tx, scope, subject_id)), len(fresh._facts(tx, scope, subject_id)))]
+        mine, rows = self.allowances(tx, (subject_id,)), fresh.allowances(tx, (subject_id,))
+        pairs += [(f"added_to_{cap.value}", mine.get(cap, 0), rows.get(cap, 0)) for cap in {**mine, **rows}]
+        return [pair for pair in pairs if pair[1] != pair[2]]
+
     async def granted_to_all(self, reader: Reader, now_us: int, most: int) -> list[Allowance]:
         """Of sessions that have not ended, and of agents; those that end first come first."""
         rows = await reader.rows(

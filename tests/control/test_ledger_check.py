@@ -60,6 +60,23 @@ async def test_a_sum_in_memory_that_the_rows_do_not_give_is_named(at: Desk) -> N
     assert found["faults"] == []
 
 
+@pytest.mark.promise("P4", "R16")
+async def test_a_halt_or_an_allowance_that_is_remembered_otherwise_than_the_rows_have_it_is_named(at: Desk) -> None:
+    session = await spend(at)
+    await at.ask("halt", target=session, reason="a look")
+    await at.ask("resume", target=session, reason="looked", allow="task=0.20")
+    await at.ask("halt", target="booking-7", reason="enough")
+    assert (await at.ask("check_ledger"))["ok"]
+    database = at.parts.reader._path
+    falsify(database, "UPDATE allowances SET amount = 900000")
+    falsify(database, "UPDATE halts SET lifted_us = 1 WHERE scope = 'agent'")
+    found = await at.ask("check_ledger")
+    assert {(one["name"], one["figure"], one["remembered"], one["rows"]) for one in found["differences"]} == {
+        (session, "added_to_task", 200_000, 900_000),
+        ("booking-7", "halted", 1, 0),
+    }
+
+
 @pytest.mark.parametrize(
     ("change", "said"),
     [

@@ -105,6 +105,30 @@ async def test_a_word_that_cannot_be_taken_leaves_the_call_in_doubt(at: Desk, mo
     assert len((await at.ask("list_in_doubt"))["calls"]) == 1
 
 
+async def test_what_an_operator_declared_to_read_is_given_back_by_itself_and_no_word_of_an_upstream_counts(
+    at: Desk,
+) -> None:
+    await at.agent()
+    session = await at.session()
+    for tool in at.upstream.tools:
+        tool["annotations"] = {"readOnlyHint": True}
+    await at.parts.catalog.refresh("payments")
+    for tool in ("charge", "look"):
+        at.upstream.script[tool] = at.upstream.unknown
+        # What was changed is quarantined until a person approves it, and here the annotations were.
+        await at.ask(
+            "approve_tool", tool=f"payments__{tool}", reason="seen", digest=await seen(at, f"payments__{tool}")
+        )
+        await at.call(session["token"], f"payments__{tool}")
+    then = {one["tool"]: one["then"] for one in (await at.ask("list_in_doubt"))["calls"]}
+    assert then == {"payments__charge": "settle", "payments__look": "void"}
+
+
+async def seen(at: Desk, tool: str) -> str:
+    [one] = [one for one in (await at.ask("review_tools"))["tools"] if one["tool"] == tool]
+    return one["digest"]
+
+
 @pytest.mark.promise("P2", "R20")
 async def test_a_settlement_above_the_hold_halts_like_a_bill_of_the_upstream(at: Desk) -> None:
     call = await doubt(at)

@@ -1,4 +1,5 @@
-"""Proves the balances of a running broker: what decisions remember, what the rows say, and what the events say.
+"""Proves the balances of a running broker: what decisions remember, halts and what people added to caps with it, what the
+rows say, and what the events say.
 
 The rows are loaded a second time, in short units of the writer, and compared with what is in memory; the events are read
 beside it, in a reader. Changes nothing.
@@ -8,6 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from haltline.accounts import Differs
 from haltline.audit_check import Books, Fault, check_books
 from haltline.errors import NotFound
 
@@ -15,7 +17,6 @@ if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Callable, Iterator
 
-    from haltline.accounts import Differs
     from haltline.control.desk import Desk, Request
     from haltline.store.writer import Tx
     from haltline_client import ledger_results as g
@@ -54,7 +55,11 @@ class LedgerDesk:
         }
 
     def _differing(self, tx: Tx, agents: tuple[str, ...], sessions: tuple[str, ...]) -> list[g.LedgerDifference]:
-        return [self._shown(tx, one) for one in self._parts.ledger.differing(tx, agents, sessions)]
+        found = self._parts.ledger.differing(tx, agents, sessions)
+        halts = self._parts.halts
+        found += (Differs("agent", name, *one) for name in agents for one in halts.differing(tx, "agent", name))
+        found += (Differs("session", name, *one) for name in sessions for one in halts.differing(tx, "session", name))
+        return [self._shown(tx, one) for one in found]
 
     def _shown(self, tx: Tx, one: Differs) -> g.LedgerDifference:
         name = self._handle(tx, one.id) if one.of == "agent" else one.id
