@@ -35,7 +35,8 @@ def tables(figures: Figures, targets: Sequence[str], counts: Sequence[int]) -> s
     """One table for each era."""
     parts = []
     for era in load.ERAS:
-        rows = [_row(figures, (era, count), target) for count in counts for target in targets]
+        cells: list[Cell] = [(era, count) for count in counts]
+        rows = [_row(figures, cell, target) for cell in cells for target in targets if (cell, target) in figures.rounds]
         parts.append(f"### Era: {era}\n\n{_markdown([HEAD, *rows])}")
     return "\n\n".join(parts)
 

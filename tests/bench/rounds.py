@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from load import Era, Session
 
-__all__ = ["Cell", "Figure", "Figures", "Target", "measure"]
+__all__ = ["HOST", "Cell", "Figure", "Figures", "Target", "measure"]
 
 HOST = "127.0.0.1"
 
@@ -33,6 +33,12 @@ class Target:
     tokens: Sequence[str] | None = None
     bare: bool = False
     """No MCP server, so nothing to initialize."""
+    eras: Sequence[Era] = load.ERAS
+    counts: Sequence[int] | None = None
+    """At how many sessions it is measured; at each that is asked for where None."""
+
+    def takes(self, era: Era, count: int) -> bool:
+        return era in self.eras and (self.counts is None or count in self.counts)
 
     def sessions(self, era: Era, count: int) -> list[Session]:
         return [
@@ -81,16 +87,21 @@ async def measure(
 ) -> Figures:
     """Raises `load.Wrong` on the first wrong answer: then there is no figure."""
     figures = Figures()
-    opened = {(target.name, era): target.sessions(era, max(counts)) for target in targets for era in load.ERAS}
+    opened = {
+        (target.name, era): target.sessions(era, max(target.counts or counts))
+        for target in targets
+        for era in target.eras
+    }
     try:
         for target in targets:
-            for era in load.ERAS:
+            for era in target.eras:
                 for session in opened[target.name, era]:
                     await session.open(bare=target.bare)
         for number in range(rounds):
             for era in load.ERAS:
                 for count in counts:
-                    for target in targets if number % 2 == 0 else targets[::-1]:
+                    turns = [target for target in targets if target.takes(era, count)]
+                    for target in turns if number % 2 == 0 else turns[::-1]:
                         sessions = opened[target.name, era][:count]
                         figures.rounds[(era, count), target.name].append(await _one(target, sessions, seconds, figures))
             say(f"round {number + 1} of {rounds}")
