@@ -1,7 +1,8 @@
 # make demo         see it work, with nothing set up           make test    all tests, a few minutes
 # make lint         style, format, types                       make prove   the slow proofs, in full
 # make bench        what brokering costs, in figures           make clean   remove what this file made
-# make bench-growth the same after years, with a large policy  make profile where the time of one brokered call goes
+#   (ARGS=--peers: beside others' gateways)              make profile where the time of one brokered call goes
+# make bench-growth the same after years of history         make soak    memory over half an hour of calls
 # make conformance  the official MCP suite, direct and through Haltline
 #
 # PYTHON=python3.11 names an interpreter, WORKERS=4 the number of test processes, ARGS=... more for pytest.
@@ -13,7 +14,7 @@ TOOLS   := .tools
 BIN     := $(VENV)/bin
 PYTEST  := $(BIN)/python -m pytest
 
-.PHONY: demo test lint format bench bench-growth profile prove prove-short conformance clean
+.PHONY: demo test lint format bench bench-growth soak profile prove prove-short conformance clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.installed
@@ -36,6 +37,9 @@ bench: $(VENV)/.installed-dev
 
 bench-growth: $(VENV)/.installed-dev
 	$(BIN)/python tests/bench/growth.py $(ARGS)
+
+soak: $(VENV)/.installed-dev
+	$(BIN)/python tests/bench/soak.py $(ARGS)
 
 profile: $(VENV)/.installed-dev
 	$(BIN)/python tests/bench/profile_call.py $(ARGS)

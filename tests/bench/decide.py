@@ -20,7 +20,7 @@ from haltline.policy.policy import load_policy
 if TYPE_CHECKING:
     from haltline.policy.policy import Policy
 
-__all__ = ["main"]
+__all__ = ["main", "measured"]
 
 RULES = 50
 ALL_RULES = 500
@@ -52,16 +52,30 @@ QUESTIONS: tuple[dict[str, Any], ...] = (
 
 
 def main() -> None:
+    for name, p50, p99 in _rows():
+        print(f"{name}: p50 {p50:.1f} µs, p99 {p99:.1f} µs")
+
+
+def measured() -> dict[str, float]:
+    """The heavy one, in µs."""
+    _, p50, p99 = _rows()[1]
+    return {"heavy_us": p50, "heavy_p99_us": p99}
+
+
+def _rows() -> list[tuple[str, float, float]]:
+    """What was decided, p50 and p99 in µs."""
     shipped = load_policy(CHECKOUT / "policies")
-    _say("the shipped policy, 2 caps, a schema", shipped, "production", "payments__charge")
     with tempfile.TemporaryDirectory() as folder:
         heavy = _heavy(Path(folder) / "heavy", RULES)
-        _say(f"{RULES} argument rules, 8 caps, a schema", heavy, "heavy", "shop__pay")
         wide = _heavy(Path(folder) / "wide", ALL_RULES)
-        _say(f"the same, with {ALL_RULES - RULES} rules for other tools beside them", wide, "heavy", "shop__pay")
+        return [
+            _row("the shipped policy, 2 caps, a schema", shipped, "production", "payments__charge"),
+            _row(f"{RULES} argument rules, 8 caps, a schema", heavy, "heavy", "shop__pay"),
+            _row(f"the same, with {ALL_RULES - RULES} rules for other tools beside them", wide, "heavy", "shop__pay"),
+        ]
 
 
-def _say(name: str, policy: Policy, tier: str, tool: str) -> None:
+def _row(name: str, policy: Policy, tier: str, tool: str) -> tuple[str, float, float]:
     caps = parse_caps({"task": "100.00", "day": "500.00"}) if tier == "heavy" else parse_caps({})
     who = Principal("agt_1", "bench", tier, "ses_1", "benchmark", session_caps=caps)
     call = ToolCall(tool, tool.split("__", maxsplit=1)[0], ARGUMENTS, SCHEMA)
@@ -69,7 +83,7 @@ def _say(name: str, policy: Policy, tier: str, tool: str) -> None:
     if not isinstance(decision, Allow):
         raise Failed(f"{name}: {decision}")
     took = sorted(_batch(policy, call, who) for _ in range(BATCHES))
-    print(f"{name}: p50 {took[BATCHES // 2]:.1f} µs, p99 {took[int(BATCHES * 0.99)]:.1f} µs")
+    return name, took[BATCHES // 2], took[int(BATCHES * 0.99)]
 
 
 def _batch(policy: Policy, call: ToolCall, who: Principal) -> float:

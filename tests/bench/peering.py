@@ -26,7 +26,7 @@ from rounds import HOST, Target
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["AUTHMCP", "FASTMCP", "PY_PROXY", "TS_PROXY", "Peers", "install", "started"]
+__all__ = ["AUTHMCP", "FASTMCP", "PY_PROXY", "TS_PROXY", "Peers", "install", "none", "started"]
 
 FASTMCP = "FastMCP proxy"
 AUTHMCP = "authmcp-gateway"
@@ -50,6 +50,12 @@ class Peers:
 
     targets: list[Target]
     missing: dict[str, str]
+    answered: dict[str, int]
+    """Calls that showed that they work."""
+
+
+def none(why: str) -> Peers:
+    return Peers([], dict.fromkeys(PACKAGES, why), {})
 
 
 def install(cache: Path, say: Callable[[str], None]) -> dict[str, str]:
@@ -95,13 +101,15 @@ def _python(folder: Path) -> str:
 @contextmanager
 def started(cache: Path, scratch: Path, url: str, say: Callable[[str], None]) -> Iterator[Peers]:
     """All that can be had, running before the upstream at `url`, or over its standard streams."""
-    peers = Peers([], install(cache, say))
+    peers = Peers([], install(cache, say), {})
     with ExitStack() as stack:
         for name in PACKAGES:
             if name in peers.missing:
                 continue
             try:
-                peers.targets.append(stack.enter_context(_running(name, cache, scratch, url)))
+                target = stack.enter_context(_running(name, cache, scratch, url))
+                peers.answered[name] = uvloop.run(_answers(target))
+                peers.targets.append(target)
             except (Failed, load.Wrong, OSError) as error:
                 peers.missing[name] = f"it does not serve the upstream: {str(error)[:300]}"
         yield peers
@@ -121,7 +129,7 @@ def _running(name: str, cache: Path, scratch: Path, url: str) -> Iterator[Target
                 raise Failed(processes.last_words(log))
             time.sleep(0.05)
         stdio = name in {PY_PROXY, TS_PROXY}
-        target = Target(
+        yield Target(
             name,
             port,
             process.pid,
@@ -129,8 +137,6 @@ def _running(name: str, cache: Path, scratch: Path, url: str) -> Iterator[Target
             eras=HANDSHAKE,
             counts=OVER_STDIO if stdio else OVER_HTTP,
         )
-        uvloop.run(_answers(target))
-        yield target
 
 
 def _command(name: str, folder: Path, url: str, port: int) -> list[str]:
@@ -157,12 +163,13 @@ def _command(name: str, folder: Path, url: str, port: int) -> list[str]:
     return [script, "--host", HOST, "--port", str(port), "--server", "stream", "--", *upstream]
 
 
-async def _answers(target: Target) -> None:
-    """One call, so that what does not work is missing before anything is measured."""
+async def _answers(target: Target) -> int:
+    """A few calls, so that what does not work is missing before anything is measured; how many."""
     [session] = target.sessions("handshake", 1)
     await session.open()
-    await load.run([session], 0.0, warm_s=0.0)
+    sample = await load.run([session], 0.0, warm_s=0.0)
     session.close()
+    return sample.answered
 
 
 def _free_port() -> int:

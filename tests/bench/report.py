@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from rounds import Cell, Figure, Figures
 
-__all__ = ["DIRECT", "FLOOR", "PASSTHROUGH", "tables"]
+__all__ = ["DIRECT", "FLOOR", "PASSTHROUGH", "markdown", "tables"]
 
 DIRECT = "direct"
 FLOOR = "floor"
@@ -37,7 +37,7 @@ def tables(figures: Figures, targets: Sequence[str], counts: Sequence[int]) -> s
     for era in load.ERAS:
         cells: list[Cell] = [(era, count) for count in counts]
         rows = [_row(figures, cell, target) for cell in cells for target in targets if (cell, target) in figures.rounds]
-        parts.append(f"### Era: {era}\n\n{_markdown([HEAD, *rows])}")
+        parts.append(f"### Era: {era}\n\n{markdown([HEAD, *rows])}")
     return "\n\n".join(parts)
 
 
@@ -63,7 +63,7 @@ def _row(figures: Figures, cell: Cell, target: str) -> tuple[str, ...]:
     )
 
 
-def _markdown(rows: Sequence[Sequence[str]]) -> str:
+def markdown(rows: Sequence[Sequence[str]]) -> str:
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     lines = [
         "| " + " | ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)) + " |" for row in rows
