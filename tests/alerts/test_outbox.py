@@ -105,6 +105,54 @@ async def test_a_later_alert_of_the_same_agent_waits_and_other_agents_do_not(off
     assert numbers(channel.tried, "booking-7") == ["1", "1", "2", "3"]
 
 
+@pytest.mark.promise("P10")
+async def test_a_channel_that_is_back_is_told_at_once_of_all_that_waits_for_it(office: PostOffice) -> None:
+    away = [True]
+
+    def fail(delivery: Delivery) -> None:
+        if away[0]:
+            raise Later("HTTP 503")
+
+    channel = ListChannel(fail=fail)
+    async with office.running(office.outbox(channel)) as outbox:
+        await office.put(outbox, an_alert("early"))
+        for waited_s in (0, 90, 180):
+            await office.advance(outbox, waited_s)
+        await office.put(outbox, *(an_alert(f"late-{number}") for number in range(5)))
+        await office.advance(outbox, 300)
+        assert channel.taken == []
+        away[0] = False
+        await office.advance(outbox, 60)  # the fourth attempt of the early one is due, and no other
+        assert {one.alert.agent for one in channel.taken} == {"early", *(f"late-{number}" for number in range(5))}
+        assert (await outbox.backlog())["backlog"] == 0
+
+
+@pytest.mark.promise("P10")
+async def test_what_a_receiver_asked_to_wait_for_is_waited_for_also_when_it_takes_something_else(
+    office: PostOffice,
+) -> None:
+    left = [3]
+
+    def fail(delivery: Delivery) -> None:
+        if delivery.alert.agent == "asked" and len(channel.taken) == 0:
+            raise Later("HTTP 429", 2_000.0)
+        if delivery.alert.agent == "early" and left[0]:
+            left[0] -= 1
+            raise Later("HTTP 503")
+
+    channel = ListChannel(fail=fail)
+    async with office.running(office.outbox(channel)) as outbox:
+        await office.put(outbox, an_alert("early"))
+        for waited_s in (0, 90, 180):
+            await office.advance(outbox, waited_s)
+        await office.put(outbox, an_alert("asked"))
+        await office.done(outbox)
+        await office.advance(outbox, 360)
+        assert {one.alert.agent for one in channel.taken} == {"early"}
+        await office.advance(outbox, 1_700)
+        assert {one.alert.agent for one in channel.taken} == {"early", "asked"}
+
+
 async def test_alerts_about_everything_are_a_lane_of_their_own(office: PostOffice) -> None:
     channel = ListChannel()
     async with office.running(office.outbox(channel)) as outbox:

@@ -29,6 +29,9 @@ __all__ = ["Courier", "delivery_id"]
 
 _AT_ONCE = 8
 """Lanes served at the same time, so that one agent's slow delivery does not hold up another's."""
+AWAY_AFTER = 3
+"""So many failures of one delivery, one after the other, are no fault of that alert alone."""
+ALL_DUE_EVERY_US = 1_000_000
 _SEND_GUARD_S = 120.0
 """Above every channel's own timeout: against one that forgets to have one."""
 log = structlog.get_logger(__name__)
@@ -56,6 +59,10 @@ class Courier:
         self._clock = clock
         self._backoff = backoff
         self._ended = ended
+        self._not_before_us = 0
+        """Until when the receiver asked to be left alone."""
+        self._all_due_us = 0
+        """When all that waited was last made due."""
         self._on_the_way: set[int] = set()
         self._just_ended: set[int] = set()
         """Attempts that ended while the rows were being read: what was read says of them what is no longer so."""
@@ -160,6 +167,8 @@ class Courier:
         if isinstance(outcome, Later):
             state = "pending"
             next_us = tx.now_us + int(self._backoff.delay_s(attempts, outcome.after_s) * 1_000_000)
+            if outcome.after_s is not None:
+                self._not_before_us = max(self._not_before_us, next_us)
         else:
             state = "delivered" if outcome is None else "parked"
             ended_us = tx.now_us
@@ -168,6 +177,19 @@ class Courier:
             " WHERE id = ? AND state = 'pending'",
             (state, attempts, next_us, None if outcome is None else outcome.why, ended_us, row["id"]),
         )
+        if outcome is None and row["attempts"] >= AWAY_AFTER:
+            self._is_back(tx)
+
+    def _is_back(self, tx: Tx) -> None:
+        """The channel was away and takes alerts again: what waits for it need not wait out its own back-off.
+
+        Not before the receiver asked for, and what is to wait for longer than a back-off does waits for that.
+        """
+        if tx.now_us - self._all_due_us < ALL_DUE_EVERY_US:
+            return
+        self._all_due_us = tx.now_us
+        due_us = max(tx.now_us, self._not_before_us)
+        tx.execute(_ALL_DUE, (due_us, due_us, tx.now_us + int(self._backoff.longest_s * 1_000_000), self.channel.name))
 
     def _tell(self, row: sqlite3.Row, outcome: Undelivered | None) -> None:
         said = log.bind(channel=self.channel.name, alert=row["public_id"], attempt=row["attempts"] + 1)
@@ -182,4 +204,8 @@ _HEADS = """
     FROM deliveries d JOIN alerts a ON a.id = d.alert_id
     WHERE d.id IN (SELECT min(id) FROM deliveries WHERE channel = ? AND state = 'pending' GROUP BY lane)
     ORDER BY d.next_us, d.id LIMIT ?
+"""
+_ALL_DUE = """
+    UPDATE deliveries SET next_us = ? WHERE next_us > ? AND next_us <= ?
+    AND id IN (SELECT min(id) FROM deliveries WHERE channel = ? AND state = 'pending' GROUP BY lane)
 """
