@@ -358,7 +358,7 @@ def test_a_terminal_gets_colour_unless_no_color_is_set(control, person_file):
         assert (code, "\x1b" in shown) == (0, False)
 
 
-@pytest.mark.parametrize("columns", ["80", "120"])
+@pytest.mark.parametrize("columns", ["80", "100", "120"])
 def test_no_line_is_wider_than_the_terminal(control, person_file, columns):
     for line in (
         "status",
@@ -368,6 +368,9 @@ def test_no_line_is_wider_than_the_terminal(control, person_file, columns):
         "tools list",
         "audit query",
         "resume research-bot --preview",
+        "alerts list --live --deliveries",
+        "alerts stats",
+        "drill",
     ):
         arguments = (*line.split(), "--url", control.url, "--token-file", str(person_file))
         _, shown = _terminal(*arguments, COLUMNS=columns, NO_COLOR="1")

@@ -389,6 +389,6 @@ def test_alerts_that_wait_were_given_up_or_that_nobody_has_in_hand_are_told(data
             )
     found = examine()["alerts"]
     assert [one.status for one in found] == ["warn"] * 3
-    assert found[0].text == "1 deliveries were given up"
-    assert found[1].text.startswith("1 deliveries wait, the oldest for ")
-    assert found[2].text == "1 episodes that nobody acknowledged"
+    assert found[0].text == "1 delivery was given up"
+    assert found[1].text.startswith("1 delivery waits, the oldest for ")
+    assert found[2].text == "1 episode that nobody acknowledged"

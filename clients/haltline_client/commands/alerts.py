@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 import click
 
 from haltline_client.commands.desk import Desk, examples, operator_options
-from haltline_client.commands.page import Styled, state
-from haltline_client.commands.words import clean, count, when
+from haltline_client.commands.page import Cell, Styled, state
+from haltline_client.commands.words import clean, count, many, when
 
 if TYPE_CHECKING:
     from haltline_client.alert_results import Alert, AlertStats, Delivery, Episode, EpisodeChanged, Spread
@@ -62,7 +62,11 @@ def retry(desk: Desk, identifier: str) -> None:
     """Send again what a channel gave up, of one alert or of all of an episode."""
     result = desk.ask(lambda control: control.retry_alert(identifier))
     desk.show(
-        result, lambda: desk.page.line(f"{count(result['deliveries'])} deliveries of {clean(result['id'])} wait again.")
+        result,
+        lambda: desk.page.line(
+            f"{many(result['deliveries'], 'delivery', 'deliveries')} of {clean(result['id'])} "
+            f"{'waits' if result['deliveries'] == 1 else 'wait'} again."
+        ),
     )
 
 
@@ -105,9 +109,7 @@ def _print_episodes(desk: Desk, episodes: list[Episode]) -> None:
         session = f"/{clean(one['session'])}" if one.get("session") else ""
         times = f"  ×{one['count']}" if one["count"] > 1 else ""
         head = Styled(f"{clean(one['kind'])}  {who}{session}{times}", "bold")
-        desk.page.line(
-            f"{when(one['since'], desk.now)}  ", state(one["state"]), "  ", head, Styled(f"  {clean(one['id'])}", "dim")
-        )
+        _line_with_id(desk, [f"{when(one['since'], desk.now)}  ", state(one["state"]), "  ", head], clean(one["id"]))
         desk.page.wrapped(clean(one["summary"]), head="    ")
         for line in _standing(desk, one):
             desk.page.wrapped(clean(line), head="    ")
@@ -133,11 +135,8 @@ def _standing(desk: Desk, one: Episode) -> list[str]:
 
 def _print_messages(desk: Desk, alerts: list[Alert]) -> None:
     for alert in alerts:
-        desk.page.line(
-            f"{when(alert['at'], desk.now)}  ",
-            f"{clean(alert.get('act') or 'trigger')} {clean(alert['kind'])}",
-            Styled(f"  {clean(alert['id'])}  {clean(alert.get('episode') or '')}", "dim"),
-        )
+        head = f"{when(alert['at'], desk.now)}  {clean(alert.get('act') or 'trigger')} {clean(alert['kind'])}"
+        _line_with_id(desk, [head], f"{clean(alert['id'])}  {clean(alert.get('episode') or '')}".rstrip(" -"))
         for delivery in alert["deliveries"]:
             _print_delivery(desk, delivery)
 
@@ -146,14 +145,27 @@ def _print_delivery(desk: Desk, delivery: Delivery) -> None:
     attempts = delivery["attempts"]
     tried = "" if attempts <= 1 else f" after {attempts} attempts"
     error = f": {clean(delivery['last_error'])}" if delivery.get("last_error") else ""
-    desk.page.line(f"    {clean(delivery['channel'])} ", state(delivery["state"]), f"{tried}{error}")
+    said = f"{clean(delivery['channel'])} {clean(delivery['state'])}{tried}{error}"
+    desk.page.wrapped(said, head="    ", style=state(delivery["state"]).style)
+
+
+def _line_with_id(desk: Desk, head: list[Cell], identifier: str) -> None:
+    """The id at the end of the line, or below where there is no room for it."""
+    page = desk.page
+    length = sum(len(part if isinstance(part, str) else part.text) for part in head) + 2 + len(identifier)
+    if page.width is None or length <= page.width:
+        page.line(*head, Styled(f"  {identifier}", "dim"))
+        return
+    page.line(*head)
+    page.line(Styled(f"    {identifier}", "dim"))
 
 
 def _print_stats(desk: Desk, one: AlertStats) -> None:
     page = desk.page
     page.fact("since", when(one["since"], desk.now))
     page.fact(
-        "episodes", f"{count(one['episodes'])}, {count(one['critical'])} critical, raised {count(one['raised'])} times"
+        "episodes",
+        f"{count(one['episodes'])}, {count(one['critical'])} critical, raised {many(one['raised'], 'time')}",
     )
     page.fact("seen", f"{count(one['acknowledged'])}, {count(one['acknowledged_in_time'])} within 5 minutes")
     page.fact("unseen", Styled(count(one["unseen"]), "bad" if one["unseen"] else "good"))

@@ -9,7 +9,7 @@ import click
 
 from haltline_client.commands.desk import Desk, examples, operator_options
 from haltline_client.commands.page import Column, Styled
-from haltline_client.commands.words import clean
+from haltline_client.commands.words import clean, many
 
 if TYPE_CHECKING:
     from haltline_client.drill_results import Drilled
@@ -19,7 +19,7 @@ __all__ = ["drill"]
 EXIT_DRILL_FAILED = 4
 PATIENCE_S = 100.0
 _STATES = {"ok": "good", "failed": "bad bold", "not_shown": "dim"}
-_COLUMNS = (Column("at", right=True), Column("step"), Column("state"), Column("shown"))
+_COLUMNS = (Column("at", right=True), Column("step"), Column("state"), Column("shown", wraps=True))
 
 
 @click.command(
@@ -56,8 +56,7 @@ def _print(desk: Desk, result: Drilled) -> None:
         for one in result.get("steps", [])
     ]
     desk.page.table(_COLUMNS, rows, empty="nothing was shown")
-    systems = result.get("systems")
-    touched = f"{systems} system{'' if systems == 1 else 's'} touched to stop it"
+    touched = f"{many(result.get('systems', 0), 'system')} touched to stop it"
     seconds = f"{result.get('took_ms', 0) / 1000:.1f} s"
     if result.get("ok"):
         desk.page.line(Styled(f"The drill held: {seconds}, {touched}.", "good"))

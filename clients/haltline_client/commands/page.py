@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple, TextIO
 from haltline_client.commands.words import clean
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 __all__ = ["Cell", "Column", "Page", "Styled", "state"]
 
@@ -42,12 +42,15 @@ Cell = str | Styled
 
 
 class Column(NamedTuple):
-    """A table column. `flex`: may be cut to fit; `spare`: may be left out where there is no room, the higher the sooner."""
+    """A table column. `flex`: may be cut to fit; `spare`: may be left out where there is no room, the higher the sooner;
+    `wraps`, of the last one: goes on below itself where there is no room.
+    """
 
     title: str
     right: bool = False
     flex: bool = False
     spare: int = 0
+    wraps: bool = False
 
 
 def state(word: object) -> Styled:
@@ -88,15 +91,12 @@ class Page:
             return
         self.wrapped("".join(_text(part) for part in parts), head=head)
 
-    def wrapped(self, text: str, *, head: str = "  ") -> None:
+    def wrapped(self, text: str, *, head: str = "  ", style: str = "plain", head_style: str = "") -> None:
         """Text that breaks between words and continues under its first word."""
-        indent = " " * len(head)
-        if self.width is None:
-            self.line(head, text)
-            return
-        room = max(self.width, len(head) + SHORTEST)
-        for line in textwrap.wrap(text, room, initial_indent=head, subsequent_indent=indent, break_on_hyphens=False):
-            self.line(line)
+        room = None if self.width is None else max(self.width - len(head), SHORTEST)
+        for number, line in enumerate([text] if room is None else _broken(text, room)):
+            begins = " " * len(head) if number else head
+            self.line(Styled(begins, head_style or style), Styled(line, style))
 
     def table(self, columns: Sequence[Column], rows: Iterable[Sequence[Cell]], *, empty: str, indent: str = "") -> None:
         """An aligned table under its titles, or the sentence `empty`."""
@@ -107,7 +107,8 @@ class Page:
         kept, widths = _fit(columns, cells, None if self.width is None else self.width - len(indent))
         self._row([Styled(columns[i].title, "dim") for i in kept], [columns[i] for i in kept], widths, indent)
         for row in cells:
-            self._row([row[i] for i in kept], [columns[i] for i in kept], widths, indent)
+            for part in _rows([row[i] for i in kept], [columns[i] for i in kept], widths):
+                self._row(part, [columns[i] for i in kept], widths, indent)
 
     def _row(self, row: Sequence[Cell], columns: Sequence[Column], widths: Sequence[int], indent: str) -> None:
         parts: list[Cell] = [indent]
@@ -134,12 +135,26 @@ def stdout_page() -> Page:
     return Page.of(sys.stdout)
 
 
+def _broken(text: str, room: int) -> list[str]:
+    return textwrap.wrap(text, room, break_on_hyphens=False) or [""]
+
+
+def _rows(row: list[Cell], columns: Sequence[Column], widths: Sequence[int]) -> Iterator[list[Cell]]:
+    """The row, and what of its last cell goes on below it."""
+    if not columns[-1].wraps or not row:
+        yield row
+        return
+    *others, last = row
+    for number, line in enumerate(_broken(_text(last), max(widths[-1], 1))):
+        yield [*(others if number == 0 else [""] * len(others)), line]
+
+
 def _fit(columns: Sequence[Column], cells: list[list[Cell]], room: int | None) -> tuple[list[int], list[int]]:
     """Which columns stay and how wide each is: first the flexible ones shrink, then the spare ones go, of equals the last first."""
     natural = [max(len(column.title), *(_width(_text(row[i])) for row in cells)) for i, column in enumerate(columns)]
     kept = list(range(len(columns)))
     while room is not None:
-        least = sum(min(natural[i], SHORTEST) if columns[i].flex else natural[i] for i in kept)
+        least = sum(min(natural[i], SHORTEST) if _gives(columns[i]) else natural[i] for i in kept)
         spare = [i for i in kept if columns[i].spare]
         if least + len(GAP) * (len(kept) - 1) <= room or not spare:
             break
@@ -147,8 +162,12 @@ def _fit(columns: Sequence[Column], cells: list[list[Cell]], room: int | None) -
     widths = {i: natural[i] for i in kept}
     if room is not None:
         over = sum(widths.values()) + len(GAP) * (len(kept) - 1) - room
-        _shrink(widths, [i for i in kept if columns[i].flex], over)
+        _shrink(widths, [i for i in kept if _gives(columns[i])], over)
     return kept, [widths[i] for i in kept]
+
+
+def _gives(column: Column) -> bool:
+    return column.flex or column.wraps
 
 
 def _shrink(widths: dict[int, int], flexible: list[int], over: int) -> None:

@@ -11,7 +11,20 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["age", "amount", "bare_amount", "caps", "clean", "count", "duration", "moment", "resets", "size", "when"]
+__all__ = [
+    "age",
+    "amount",
+    "bare_amount",
+    "caps",
+    "clean",
+    "count",
+    "duration",
+    "many",
+    "moment",
+    "resets",
+    "size",
+    "when",
+]
 
 NOTHING = "-"
 # Names, tasks and messages come from agents and upstreams. Left as they are they could move the cursor, recolour or
@@ -44,6 +57,11 @@ def bare_amount(value: object) -> str:
 def count(value: object) -> str:
     """12345 as `12 345`."""
     return f"{value:,}".replace(",", " ") if isinstance(value, int) else clean(value)
+
+
+def many(number: int, what: str, more: str = "") -> str:
+    """`1 call`, `12 345 calls`; `more` where it is not the word with an s."""
+    return f"{count(number)} {what if number == 1 else more or what + 's'}"
 
 
 def caps(value: Mapping[str, object] | None) -> str:

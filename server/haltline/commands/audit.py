@@ -22,7 +22,7 @@ from haltline.errors import StoreError
 from haltline.store.database import connect_reader
 from haltline_client.commands.desk import examples
 from haltline_client.commands.page import Styled, stdout_page
-from haltline_client.commands.words import clean, count
+from haltline_client.commands.words import clean, count, many
 from haltline_client.discover import data_folder
 
 if TYPE_CHECKING:
@@ -153,17 +153,17 @@ def _progress_done() -> None:
 def _print(page: Page, folder: Path, result: dict[str, Any]) -> None:
     signed, micros = result["checkpoints"], result["micros"]["rows"]
     for fault in result["faults"]:
-        page.line(Styled(f"✗ {clean(fault['what'])}", "bad"))
+        page.wrapped(clean(fault["what"]), head="✗ ", style="bad")
     if len(result["faults"]) >= FAULTS_MAX:
         page.line(f"  … and perhaps more: the first {FAULTS_MAX} are shown.")
-    page.fact("log", f"{count(result['events'])} events, head {result['head'][:16]}…")
+    page.fact("log", f"{many(result['events'], 'event')}, head {result['head'][:16]}…")
     page.fact(
         "money",
-        f"{count(result['calls'])} admitted calls: {count(micros['settled'])} settled, {count(micros['held'])} held,"
+        f"{many(result['calls'], 'admitted call')}: {count(micros['settled'])} settled, {count(micros['held'])} held,"
         f" {count(micros['in_doubt'])} in doubt (millionths)",
     )
     if signed["count"]:
-        page.fact("signed", f"{count(signed['count'])} checkpoints, the last of event {signed['last_seq']}")
+        page.fact("signed", f"{many(signed['count'], 'checkpoint')}, the last of event {signed['last_seq']}")
         page.fact("public key", signed["public_key"])
     else:
         page.fact("signed", "no checkpoint yet, so a cut tail cannot be seen")
@@ -172,7 +172,8 @@ def _print(page: Page, folder: Path, result: dict[str, Any]) -> None:
     elif result["first_bad_seq"] is not None:
         page.line(Styled(f"✗ The first event that does not hold: {result['first_bad_seq']}", "bad bold"))
     if signed["count"] and not signed["outside"]:
-        page.line(
+        text = (
             f"These checkpoints lie in {clean(folder)}: who can write there and read its signing key can rewrite both. "
             "A copy kept elsewhere proves the log up to its own last line: --checkpoints FILE"
         )
+        page.wrapped(text, head="")

@@ -16,10 +16,11 @@ from haltline.setup.doctor import configuration, machine, records
 from haltline.setup.doctor.finding import Finding
 from haltline.setup.settings import Settings, load_settings
 from haltline_client.commands.desk import examples
+from haltline_client.commands.page import Page, stdout_page
 
 __all__ = ["command", "findings"]
 
-_COLOURS = {"ok": "green", "warn": "yellow", "fail": "red"}
+_STYLES = {"ok": "good", "warn": "warn", "fail": "bad"}
 
 
 @click.command("doctor", epilog=examples("haltline doctor", "haltline doctor --config haltline.yaml --json"))
@@ -28,17 +29,17 @@ _COLOURS = {"ok": "green", "warn": "yellow", "fail": "red"}
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
 def command(config: Path | None, data: str | None, as_json: bool) -> int:
     """Check Python, SQLite, the data folder, keys, settings, policy, upstreams and ports. Exit code 1 if any fails."""
-    found = []
+    found, page = [], stdout_page()
     for finding in findings(config, data):
         found.append(finding)
         if not as_json:
-            _print(finding)
+            _print(page, finding)
     failed = sum(finding.status == "fail" for finding in found)
     if as_json:
         click.echo(json.dumps({"ok": not failed, "findings": [asdict(finding) for finding in found]}))
     else:
         warned = sum(finding.status == "warn" for finding in found)
-        click.echo(f"\n{len(found)} checks, {failed} failed, {warned} to look at.")
+        page.line(f"\n{len(found)} checks, {failed} failed, {warned} to look at.")
     return int(failed > 0)
 
 
@@ -75,7 +76,7 @@ def _of(settings: Settings) -> Iterator[Finding]:
     yield from machine.clock(time.time_ns() // 1000, newest_us)
 
 
-def _print(finding: Finding) -> None:
-    click.echo(f"{click.style(f'{finding.status:<4}', fg=_COLOURS[finding.status])}  {finding.check}: {finding.text}")
+def _print(page: Page, finding: Finding) -> None:
+    page.wrapped(f"{finding.check}: {finding.text}", head=f"{finding.status:<4}  ", head_style=_STYLES[finding.status])
     if finding.to_do:
-        click.echo(f"      -> {finding.to_do}")
+        page.wrapped(finding.to_do, head="      -> ")

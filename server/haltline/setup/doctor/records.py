@@ -20,6 +20,7 @@ from pathlib import Path
 from haltline.errors import StoreError
 from haltline.setup.doctor.finding import Finding
 from haltline.store.database import connect_reader, migrations
+from haltline_client.commands.words import many
 
 __all__ = ["alerts", "database", "folder", "keys", "newest_event_us", "space", "storage"]
 
@@ -150,10 +151,10 @@ def alerts(data: Path) -> Iterator[Finding]:
         return  # what is wrong with the database is said by the check of the database, and an older one has no episodes
     if parked:
         to_do = "see haltline alerts list, put the channel right, then haltline alerts retry ID"
-        yield Finding("alerts", "warn", f"{parked} deliveries were given up", to_do)
+        yield Finding("alerts", "warn", f"{many(parked, 'delivery was', 'deliveries were')} given up", to_do)
     if waiting:
         age_s = max(0.0, time.time() - oldest_us / 1_000_000)
-        text = f"{waiting} deliveries wait, the oldest for {age_s:.0f} s"
+        text = f"{many(waiting, 'delivery waits', 'deliveries wait')}, the oldest for {age_s:.0f} s"
         yield Finding(
             "alerts",
             "warn" if age_s > _ALERT_LATE_S else "ok",
@@ -162,7 +163,7 @@ def alerts(data: Path) -> Iterator[Finding]:
         )
     if unseen:
         to_do = "haltline alerts list --live; haltline alerts ack EPISODE"
-        yield Finding("alerts", "warn", f"{unseen} episodes that nobody acknowledged", to_do)
+        yield Finding("alerts", "warn", f"{many(unseen, 'episode')} that nobody acknowledged", to_do)
     if not (parked or waiting or unseen):
         yield Finding("alerts", "ok", "all delivered and seen")
 
