@@ -15,10 +15,10 @@ from mcp.shared._httpx_utils import create_mcp_http_client
 
 from haltline.calls.admission import Doorman
 from haltline.calls.call import NoSuchTool
-from haltline.calls.watching import cancel
 from haltline.children import Children
 from haltline.gateway.face import Gateway
 from haltline.policy.model import Halt, Reason
+from haltline.rules.firing import cancel
 from haltline.upstreams.drill import DrillUpstream
 from haltline.upstreams.own import OwnUpstream
 from support.desk import Desk, desk

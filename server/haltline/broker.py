@@ -31,6 +31,7 @@ from haltline.identity import Unknown
 from haltline.ledger import Hold
 from haltline.policy.drill import DRILL, is_drill
 from haltline.policy.model import Allow, Deny, Halt, Principal, Reason
+from haltline.rules.afterwards import ask_at_end
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -155,7 +156,8 @@ class Broker:
                 return self._go_on(tx, running, said, decision, policy, str(state))
         if closed is None and policy is not None:
             said = said._replace(marks=marks(self._parts, policy, who, request))
-            decision = watched(tx, self._parts, policy, who, request, decision, said.marks)
+            judgement = watched(tx, self._parts, policy, who, request, judgement, said.marks)
+            said, decision = said._replace(judged=judgement), judgement.decision
         if not isinstance(decision, Allow):
             return self._refuse(tx, said, decision)
         assert policy is not None
@@ -304,7 +306,8 @@ class Broker:
 
         def record(tx: Tx) -> None:
             if asked is None:
-                records.ended(tx, self._parts, running, admitted, outcome)
+                end = records.ended(tx, self._parts, running, admitted, outcome)
+                ask_at_end(tx, self._parts, admitted.who, end)
             else:
                 records.waits_for_input(tx, self._parts, running.id, nonce, admitted, request, asked)
             if admitted.keyed is not None:

@@ -115,6 +115,11 @@ class Identity:
         )
         return [(agent_of(row), sessions_open) for sessions_open, *row in rows]
 
+    def active_after(self, tx: Tx, agent_id: str, most: int) -> list[AgentRow]:
+        """Agents that are not revoked, by their ids, from the one after this id."""
+        rows = tx.execute(f"{AGENT} WHERE id > ? AND state = 'active' ORDER BY id LIMIT ?", (agent_id, most))
+        return [agent_of(row) for row in rows]
+
     def agent_by_id(self, tx: Tx, agent_id: str) -> AgentRow:
         known = self._agents.get(agent_id)
         if known is not None:

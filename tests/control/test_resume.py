@@ -7,8 +7,8 @@ from typing import Any
 import anyio
 import pytest
 
-from haltline.calls.records import halted
 from haltline.policy.model import Halt, Reason
+from haltline.rules.firing import halted
 from support.desk import Desk, Failed, desk
 
 pytestmark = pytest.mark.promise("P4", "R16")

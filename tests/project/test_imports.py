@@ -21,7 +21,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("identity", "identity_credentials", "identity_rows", "ledger", "accounts", "audit", "audit_check", "checkpoints", "halts", "alerts", "upstreams", "pins", "signals"),
     ("policy_source",),
     # The path of a call, what an operator can do, and what both stand on.
-    ("parts", "facts", "standings", "alarm", "overage", "clockwatch", "upkeep", "quarantine", "calls", "children", "health", "broker", "control", "control_tools", "policy_tests", "shapes"),
+    ("parts", "facts", "standings", "alarm", "overage", "clockwatch", "upkeep", "quarantine", "rules", "calls", "children", "health", "broker", "control", "control_tools", "policy_tests", "shapes"),
     ("gateway", "control_mcp", "drill"),
     ("setup",),
     ("http_server", "exposition"),

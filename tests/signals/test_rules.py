@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 from pydantic import TypeAdapter
 
-from haltline.calls.watching import asked
 from haltline.policy.hours import day_bounds
-from haltline.policy.watch import Moment, WatchRule
+from haltline.policy.watch import CapUse, Moment, TaskUse, WatchRule
 from haltline.policy.watch_entry import WatchEntry, compile_watch
+from haltline.rules.asking import asked
 from haltline.signals.facts import Fact
 from haltline.signals.state import AgentSignals
 
@@ -43,11 +43,11 @@ class Story:
         self.tell(at_us, end, amount_micros=amount, charged_micros=amount, duration_us=0)
 
     def now(self, at_us: int, **call: Any) -> Moment:
-        about = {"tool": "pay__charge", "upstream": "pay", "session": "ses_1", "same": "y", **call}
+        about = {"tool": "pay__charge", "upstream": "pay", "same": "y", **call}
         return Moment(self.state, at_us, "USD", "UTC", lambda now_us: day_bounds(now_us, "UTC"), **about)
 
     def fires(self, one: WatchRule, at_us: int, **call: Any) -> bool:
-        return asked(one, self.now(at_us, **call)) is not None
+        return bool(asked(one, self.now(at_us, **call)))
 
 
 def test_a_single_charge_fires_above_its_amount_and_not_at_it():
@@ -94,8 +94,7 @@ def test_with_few_active_hours_an_hour_is_not_measured():
     story = Story()
     end_us = busy_days(story, 1, 100_000) + 9 * HOUR_US
     assert not story.fires(one, end_us, amount=5_000_000)
-    found = asked(tells, story.now(end_us, amount=5_000_000))
-    assert found is not None
+    (found,) = asked(tells, story.now(end_us, amount=5_000_000))
     assert not found.halts
 
 
@@ -123,12 +122,31 @@ def test_a_day_is_measured_against_the_day_before():
 
 def test_calls_of_a_task_fire_at_the_one_too_many_and_only_there():
     one, story = rule("calls_per_task", over=3, do="halt"), Story()
-    for number in range(2):
-        story.call(MONDAY_US + number)
-    assert not story.fires(one, MONDAY_US + S)
-    story.call(MONDAY_US + S)
-    assert story.fires(one, MONDAY_US + 2 * S)
-    assert not story.fires(one, MONDAY_US + 2 * S, session="ses_2")
+    assert not story.fires(one, MONDAY_US, tasks=(TaskUse("ses_1", 2, None),))
+    assert not story.fires(one, MONDAY_US, tasks=(TaskUse("ses_1", 2, None), TaskUse("root", 2, None)))
+    (found,) = asked(one, story.now(MONDAY_US, tasks=(TaskUse("ses_1", 2, None), TaskUse("root", 3, None))))
+    assert (found.finding.session, found.finding.observed) == ("root", "4 with this one")
+
+
+def test_calls_of_a_task_are_measured_by_its_session_s_own_number_where_it_has_one():
+    one, story = rule("calls_per_task", share="90%", over=3), Story()
+    assert not story.fires(one, MONDAY_US, tasks=(TaskUse("ses_1", 8, 10),))
+    assert story.fires(one, MONDAY_US, tasks=(TaskUse("ses_1", 9, 10),))
+    assert story.fires(one, MONDAY_US, tasks=(TaskUse("ses_1", 3, None),))
+    assert not story.fires(rule("calls_per_task", share="90%"), MONDAY_US, tasks=(TaskUse("ses_1", 999, None),))
+
+
+def test_each_session_above_is_an_episode_of_its_own():
+    one, story = rule("calls_per_task", over=3), Story()
+    story.tell(MONDAY_US, "rule.fired", rule="r", cause="ses_1")
+    tasks = (TaskUse("ses_1", 3, None), TaskUse("root", 3, None))
+    assert [fired.finding.cause for fired in asked(one, story.now(MONDAY_US, tasks=tasks))] == ["root"]
+
+
+def test_calls_at_once_fire_above_their_number():
+    one, story = rule("concurrent_calls", over=3), Story()
+    assert not story.fires(one, MONDAY_US, running=2)
+    assert story.fires(one, MONDAY_US, running=3)
 
 
 def test_the_same_call_fires_at_its_nth_time_within_the_window():
@@ -207,11 +225,95 @@ def test_silence_fires_at_its_length_and_not_a_microsecond_before():
     assert story.fires(one, MONDAY_US, silent=(("call_1", "pay__charge", 300 * S),))
 
 
-def test_a_forecast_fires_when_the_rate_reaches_the_cap_in_time():
+@pytest.mark.parametrize("kind", ["hour", "day"])
+def test_a_forecast_fires_when_the_rate_reaches_a_cap_of_the_agent_in_time(kind):
     one, story = rule("forecast", within="30m", window="15m", at_least="0.10"), Story()
-    story.call(MONDAY_US, 1_000_000)
-    assert not story.fires(one, MONDAY_US + S, caps=(("day", 5_000_000, 2_999_999),))
-    assert story.fires(one, MONDAY_US + S, caps=(("day", 5_000_000, 3_000_000),))
+    story.call(MONDAY_US, 900_000)
+    now = {"amount": 100_000}
+    assert not story.fires(one, MONDAY_US + S, caps=(CapUse(kind, "", 5_000_000, 2_899_999),), **now)
+    assert story.fires(one, MONDAY_US + S, caps=(CapUse(kind, "", 5_000_000, 2_900_000),), **now)
+
+
+def test_a_forecast_of_a_task_looks_at_what_its_own_session_and_those_below_it_spent():
+    one, story = rule("forecast", within="30m", window="15m", at_least="0.10"), Story()
+    story.call(MONDAY_US, 4_000_000, session="other")
+    facts = {"task": [0, 0], "calls": [0, 0]}
+    above = {"root": {"task": [500_000, 0], "calls": [0, 0]}}
+    story.call(MONDAY_US, 1_000_000, facts=facts, above=above)
+    cap = CapUse("task", "ses_1", 3_500_000, 1_000_000)  # 1.1 in the window, 2.4 left
+    assert not story.fires(one, MONDAY_US + S, caps=(cap,), amount=100_000)
+    assert story.fires(one, MONDAY_US + S, caps=(cap._replace(limit=3_300_000),), amount=100_000)
+    root = CapUse("task", "root", 3_800_000, 1_500_000)
+    (found,) = asked(one, story.now(MONDAY_US + S, caps=(cap, root), amount=100_000))
+    assert (found.finding.cause, found.finding.session) == ("task root", "root")
+
+
+def test_a_forecast_of_a_number_of_calls_counts_them():
+    one, story = rule("forecast", within="30m", window="15m", at_least="0.10", at_least_calls=5), Story()
+    for number in range(9):
+        story.call(MONDAY_US + number, facts={"task": [0, 0], "calls": [number, 0]})
+    assert not story.fires(one, MONDAY_US + S, caps=(CapUse("calls", "ses_1", 31, 9),))  # ten, and 21 left
+    assert story.fires(one, MONDAY_US + S, caps=(CapUse("calls", "ses_1", 30, 9),))
+    few = rule("forecast", within="30m", window="15m", at_least="0.10", at_least_calls=10)
+    assert not story.fires(few, MONDAY_US + S, caps=(CapUse("calls", "ses_1", 30, 9),))
+
+
+def test_silence_of_a_session_fires_at_its_length_once_until_something_is_heard_again():
+    one, story = rule("silence", **{"for": "5m", "of": "session", "quiet": "1m"}), Story()
+    assert not story.fires(one, MONDAY_US, silent_tasks=(("ses_1", 300 * S - 1),))
+    assert story.fires(one, MONDAY_US, silent_tasks=(("ses_1", 300 * S),))
+    story.tell(MONDAY_US, "rule.fired", rule="r", cause="ses_1")
+    assert not story.fires(one, MONDAY_US + HOUR_US, silent_tasks=(("ses_1", 300 * S + HOUR_US),))
+    assert story.fires(one, MONDAY_US + HOUR_US, silent_tasks=(("ses_1", 301 * S),))
+
+
+# asked again when a call ended
+
+
+def test_a_call_that_cost_more_than_was_held_is_measured_by_what_it_cost():
+    single, story = rule("single_charge", over="1.00"), Story()
+    assert not story.fires(single, MONDAY_US, amount=1_000_000, admitted_us=MONDAY_US)
+    assert story.fires(single, MONDAY_US, amount=1_000_001, admitted_us=MONDAY_US)
+
+
+def test_velocity_at_an_end_is_that_of_the_worst_window_around_its_admission():
+    one, story = rule("velocity", over="1.00", window="15m"), Story()
+    story.call(MONDAY_US, 400_000)
+    story.tell(MONDAY_US + 600 * S, "call.allowed", amount_micros=200_000, same="x")
+    story.call(MONDAY_US + 1400 * S, 400_000)
+    end = {"amount_micros": 200_000, "admitted_us": MONDAY_US + 600 * S}
+    story.tell(MONDAY_US + 1800 * S, "call.succeeded", charged_micros=600_000, **end)
+    now = {"amount": 600_000, "admitted_us": MONDAY_US + 600 * S}
+    assert not story.fires(one, MONDAY_US + 1800 * S, **now)  # 1.00 up to 600 s, and 1.00 up to 1400 s
+    story.tell(
+        MONDAY_US + 1800 * S,
+        "call.resolved",
+        amount_micros=600_000,
+        charged_micros=600_001,
+        admitted_us=now["admitted_us"],
+    )
+    assert story.fires(one, MONDAY_US + 1800 * S, **now)
+
+
+def test_a_day_at_an_end_is_that_of_its_admission():
+    one, story = rule("day_over_day", over="150%", at_least="1.00"), Story()
+    story.call(MONDAY_US + HOUR_US, 1_400_000)
+    late_us = MONDAY_US + DAY_US - S
+    story.tell(late_us, "call.allowed", amount_micros=100_000, same="x")
+    end = {"amount_micros": 100_000, "admitted_us": late_us}
+    story.tell(late_us + 2 * S, "call.succeeded", charged_micros=100_001, **end)
+    (found,) = asked(one, story.now(late_us + 2 * S, amount=100_001, admitted_us=late_us))
+    assert (found.finding.cause, found.finding.numbers) == ("2024-10-07", {"limit": 1_500_000, "observed": 1_500_001})
+
+
+def test_an_hour_at_an_end_is_the_worst_one_around_its_admission():
+    one, story = rule("hour_over_average", over="3x", at_least="0.10"), Story()
+    at_us = busy_days(story, 5, 100_000) + 9 * HOUR_US
+    story.tell(at_us, "call.allowed", amount_micros=100_000, same="x")
+    story.tell(at_us + S, "call.succeeded", amount_micros=100_000, charged_micros=300_000, admitted_us=at_us)
+    assert not story.fires(one, at_us + S, amount=300_000, admitted_us=at_us)
+    story.tell(at_us + S, "call.resolved", amount_micros=300_000, charged_micros=300_001, admitted_us=at_us)
+    assert story.fires(one, at_us + S, amount=300_001, admitted_us=at_us)
 
 
 def test_an_episode_is_told_once_in_its_quiet_period():
@@ -238,15 +340,13 @@ def test_after_a_resume_speed_counts_anew_and_what_it_was_for_is_new_no_more():
 def test_a_rule_that_breaks_fires_and_one_that_halts_does_so():
     one, story = rule("velocity", over="1.00", do="halt"), Story()
     story.state.exact = None  # type: ignore[assignment]  # what no history is
-    found = asked(one, story.now(MONDAY_US, amount=1))
-    assert found is not None
+    (found,) = asked(one, story.now(MONDAY_US, amount=1))
     assert found.halts
 
 
 def test_in_audit_mode_a_rule_neither_halts_nor_tells():
     one = rule("velocity", over="1.00", do="halt", mode="audit")
-    found = asked(one, Story().now(MONDAY_US, amount=2_000_000))
-    assert found is not None
+    (found,) = asked(one, Story().now(MONDAY_US, amount=2_000_000))
     assert (found.halts, found.tells) == (False, False)
 
 

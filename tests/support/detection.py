@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from haltline.calls.watching import Fired, asked
+from haltline.policy.model import CapKind, Principal
 from haltline.policy.policy import Policy
-from haltline.policy.watch import Moment
+from haltline.policy.watch import CapUse, Moment, TaskUse
+from haltline.rules.asking import Fired, asked
 from haltline.signals.facts import Fact
 from haltline.signals.state import AgentSignals
 from support.traces import Call
@@ -24,6 +25,13 @@ class Outcome:
     stopped: tuple[str, int, int] | None = None
 
 
+def _day_cap(policy: Policy, tier: str, state: AgentSignals, call: Call) -> tuple[CapUse, ...]:
+    """The cap of the day alone: how a trace parts its calls into sessions says nothing of what tasks are given."""
+    limits = policy.limits(Principal("agent", "agent", tier, call.session, "a trace"))
+    used = state.day_spent(*policy.day_bounds(call.at_us))
+    return tuple(CapUse("day", "", cap.limit, used) for cap in limits if cap.kind is CapKind.DAY)
+
+
 def play(
     policy: Policy, tier: str, calls: Iterable[Call], *, until_halt: bool = True, beside_at_once: bool = False
 ) -> Outcome:
@@ -34,6 +42,7 @@ def play(
     state, outcome, seq = AgentSignals(), Outcome(), 0
     rules = policy.watch(tier, "agent")
     bad, spent = 0, 0
+    made: dict[str, int] = {}
 
     def tell(at_us: int, kind: str, call: Call, **body: object) -> None:
         nonlocal seq
@@ -59,11 +68,13 @@ def play(
     for call in calls:
         bad += call.bad
         now = Moment(
-            state, call.at_us, policy.currency, "UTC", policy.day_bounds, call.session, call.tool,
+            state, call.at_us, policy.currency, "UTC", policy.day_bounds, call.tool,
             call.tool.partition("__")[0], call.destination, call.same, call.amount,
+            caps=_day_cap(policy, tier, state, call),
+            tasks=(TaskUse(call.session, made.get(call.session, 0), None),),
             silent=(("call", call.tool, call.silent_us),) if call.silent_us else (),
         )  # fmt: skip
-        found = [fired for rule in rules if rule.counting and (fired := asked(rule, now))]
+        found = [fired for rule in rules if rule.counting for fired in asked(rule, now)]
         for fired in found:
             note(fired, call)
         if any(fired.halts for fired in found):
@@ -71,10 +82,11 @@ def play(
                 return outcome
             continue
         spent += call.amount if call.bad else 0
+        made[call.session] = made.get(call.session, 0) + 1
         tell(call.at_us, "call.allowed", call, amount_micros=call.amount, same=call.same, destination=call.destination)
         end = "call.failed" if call.failed else "call.succeeded"
         tell(call.at_us, end, call, amount_micros=call.amount, charged_micros=call.amount, duration_us=0)
         for rule in rules:
-            if not rule.counting and (late := asked(rule, now)):
+            for late in asked(rule, now) if not rule.counting else ():
                 note(late, call)
     return outcome

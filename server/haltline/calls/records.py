@@ -8,15 +8,15 @@ from __future__ import annotations
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from haltline.alarm import alarm
 from haltline.audit import Event, Kind
 from haltline.calls.billing import billed
 from haltline.errors import Conflict, NotFound
 from haltline.facts import as_recorded
-from haltline.lineage import family
 from haltline.overage import Overage
 from haltline.policy.drill import DRILL, is_drill
 from haltline.policy.model import Halt
+from haltline.rules.afterwards import Ended
+from haltline.rules.firing import halted
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -39,7 +39,6 @@ __all__ = [
     "continued",
     "denied_dead",
     "ended",
-    "halted",
     "left_in_doubt",
     "refused",
     "replayed",
@@ -133,71 +132,6 @@ def refused(tx: Tx, parts: Parts, said: Said, decision: Deny | Halt) -> None:
         halted(tx, parts, owner, decision, said.policy, call=said.call, tool=said.request.tool)
 
 
-def halted(
-    tx: Tx,
-    parts: Parts,
-    who: Principal,
-    decision: Halt,
-    policy: str | None,
-    *,
-    call: str | None = None,
-    tool: str | None = None,
-) -> None:
-    """The halt by a cap or a rule, and its alert; where it is halted already the first cause stays."""
-    reason = decision.reasons[0]
-    cap = reason.facts.get("cap")
-    subject = who.session_id if decision.scope == "session" else who.agent_id
-    rule = reason.facts.get("rule")
-    by = f"cap {cap}" if cap else f"rule {rule}" if rule else "policy"
-    named = None if cap is None else str(cap)
-    if not parts.halts.set(tx, decision.scope, subject, code=reason.code, text=reason.text, by=by, cap=named):
-        return
-    if rule is not None:
-        _hold_back(tx, parts, who, decision)
-    kind = Kind.SESSION_HALTED if decision.scope == "session" else Kind.AGENT_HALTED
-    body: dict[str, Any] = {"by": by, "reasons": _reasons(decision.reasons)}
-    if call is not None:
-        body["call"] = call
-    seq = parts.audit.append(
-        tx,
-        Event(
-            kind,
-            by,
-            agent=who.agent,
-            agent_id=who.agent_id,
-            session=who.session_id or None,
-            call=call,
-            tool=tool,
-            policy=policy,
-            body=body,
-        ),
-    )
-    threshold, observed = (reason.facts.get(name) for name in ("threshold", "observed"))
-    alarm(
-        tx,
-        parts,
-        kind=kind.value,
-        reason=reason,
-        by=by,
-        event_seq=seq,
-        who=who,
-        rule=None if rule is None else str(rule),
-        threshold=None if threshold is None else str(threshold),
-        observed=None if observed is None else str(observed),
-    )
-
-
-def _hold_back(tx: Tx, parts: Parts, who: Principal, halt: Halt) -> None:
-    """After a rule fired nothing more is dispatched: calls that were admitted before and wait to be sent are not (R27)."""
-    sessions = family(tx, who.session_id) if halt.scope == "session" else ()
-    agent_id = who.agent_id if halt.scope == "agent" else None
-
-    def hold_back() -> None:
-        parts.calls.hold_back(reason=halt.reasons[0], session_ids=sessions, agent_id=agent_id)
-
-    tx.after_commit(hold_back)
-
-
 def denied_dead(tx: Tx, parts: Parts, call: str, dead: Dead, request: CallRequest) -> None:
     """A call with a credential that has ended."""
     drilled = {"drill": True} if dead.drilled else {}
@@ -217,9 +151,9 @@ def denied_dead(tx: Tx, parts: Parts, call: str, dead: Dead, request: CallReques
     )
 
 
-def ended(tx: Tx, parts: Parts, running: Running, admitted: Admitted, outcome: Outcome) -> None:
+def ended(tx: Tx, parts: Parts, running: Running, admitted: Admitted, outcome: Outcome) -> Ended:
     """End the hold of an admitted call, exactly once, and say how (P7)."""
-    held, ran_us = admitted.allow.amount_micros, tx.now_us - admitted.admitted_us
+    held, ran_us, tool = admitted.allow.amount_micros, tx.now_us - admitted.admitted_us, admitted.tool
     body: dict[str, Any] = {"outcome": outcome.layers(), "duration_us": ran_us}
     over = 0
     if running.stopped is not None:
@@ -245,8 +179,11 @@ def ended(tx: Tx, parts: Parts, running: Running, admitted: Admitted, outcome: O
     payloads = None if outcome.answer is None else {"result": outcome.answer}
     parts.audit.append(tx, _of_call(kind, running.id, admitted, body, payloads))
     if over > 0:
-        tool, version = admitted.tool, admitted.policy_version
+        version = admitted.policy_version
         Overage(admitted.who, running.id, tool.name, tool.upstream, held, held + over, version).halt(tx, parts)
+    failed = kind is not Kind.CALL_SUCCEEDED and running.stopped is None
+    charged = held + over if outcome.kind == "answered" else 0
+    return Ended(running.id, tool.name, tool.upstream, admitted.admitted_us, charged, over > 0, failed)
 
 
 def _of_call(
@@ -324,4 +261,4 @@ def resolved(
 
 
 def _reasons(reasons: Sequence[Reason]) -> list[dict[str, Any]]:
-    return [{"code": reason.code, "text": reason.text, "facts": dict(reason.facts)} for reason in reasons]
+    return [reason.stored() for reason in reasons]

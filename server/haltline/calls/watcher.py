@@ -13,26 +13,26 @@ from typing import TYPE_CHECKING
 import anyio
 import structlog
 
-from haltline.calls import records
-from haltline.calls.watching import asked, cancel, fire, halt_of, moment
 from haltline.errors import StoreUnavailable
-from haltline.facts import gather
-from haltline.policy.model import CapKind
-from haltline.policy.watch import Forecast, Silence
+from haltline.policy.watch_ways import Silence, TaskSilence
+from haltline.rules.afterwards import ask
+from haltline.rules.asking import moment
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping
 
+    from haltline.identity import AgentRow
     from haltline.parts import Parts
     from haltline.policy.model import Principal
     from haltline.policy.policy import Policy
-    from haltline.policy.watch import Moment, WatchRule
     from haltline.store.writer import Tx
 
 __all__ = ["LOOK_EVERY_S", "Watcher"]
 
 LOOK_EVERY_S = 0.5
+SESSIONS_EVERY_LOOKS = 10
 SAVE_EVERY_LOOKS = 60
+SESSIONS_AN_AGENT = 500
 AGENTS_A_UNIT = 20
 """So many are looked at in one unit of work, so that no call waits long behind them."""
 log = structlog.get_logger(__name__)
@@ -54,6 +54,8 @@ class Watcher:
             looks += 1
             try:
                 await self.look()
+                if looks % SESSIONS_EVERY_LOOKS == 0:
+                    await self.look_at_sessions()
                 if looks % SAVE_EVERY_LOOKS == 0:
                     await self.save()
             except StoreUnavailable as error:
@@ -76,10 +78,56 @@ class Watcher:
         while self._parts.signals.waits:
             await self._parts.writer.run(lambda tx: self._of_facts(tx, policy))
 
+    async def look_at_sessions(self) -> None:
+        """Ask the rules about every session that goes on and of which nothing is heard."""
+        policy = self._parts.policies.current
+        if policy is None or policy.shortest_task_silence_s is None:
+            return
+        outputs: dict[str, int] = {}
+        for running in self._parts.calls.dispatched():
+            session, (_, since_us) = running.session_id or "", self._heard.get(running.id, (0, 0))
+            outputs[session] = max(outputs.get(session, 0), since_us)
+        after: str | None = ""
+        while after is not None:
+            after = await self._parts.writer.run(
+                partial(self._of_sessions, policy=policy, after=after, outputs=outputs)
+            )
+
+    def _of_sessions(self, tx: Tx, policy: Policy, after: str, outputs: Mapping[str, int]) -> str | None:
+        """Some agents' sessions; the last agent's id, or None where there is none after it."""
+        agents = self._parts.identity.active_after(tx, after, AGENTS_A_UNIT)
+        for agent in agents:
+            rules = [rule for rule in policy.watch(agent.tier, agent.handle) if isinstance(rule, TaskSilence)]
+            if rules:
+                self._of_agent_s_sessions(tx, policy, agent, rules, outputs)
+        return agents[-1].id if agents else None
+
+    def _of_agent_s_sessions(
+        self, tx: Tx, policy: Policy, agent: AgentRow, rules: list[TaskSilence], outputs: Mapping[str, int]
+    ) -> None:
+        identity, now_us = self._parts.identity, tx.now_us
+        open_ones = identity.sessions(tx, agent_id=agent.id, all_states=False, most=SESSIONS_AN_AGENT)
+        if not open_ones:
+            return
+        heard_us = self._parts.signals.agent(tx, agent.id).sessions
+        above = {one.id: one.parent_id for one in open_ones}
+        last: dict[str, int] = {}
+        for one in open_ones:  # what is heard of a child is heard of those above it, and they are asked about
+            root = one.id
+            while above.get(root) is not None:
+                root = str(above[root])
+            last[root] = max(last.get(root, 0), heard_us.get(one.id, 0), outputs.get(one.id, 0))
+        shortest_us = int(min(rule.for_s for rule in rules) * 1_000_000)
+        for one in open_ones:
+            if last.get(one.id) and now_us - last[one.id] >= shortest_us:
+                who = identity.principal(tx, agent, one)
+                now = moment(tx, self._parts, policy, who)
+                ask(tx, self._parts, policy, who, rules, now._replace(silent_tasks=((one.id, now_us - last[one.id]),)))
+
     def _silent(self, policy: Policy) -> dict[tuple[str, str], list[SilentCall]]:
         """Running calls without output for at least as long as some rule says, by agent and session."""
         shortest_s = policy.shortest_silence_s
-        if shortest_s is None:
+        if shortest_s is None and policy.shortest_task_silence_s is None:
             return {}
         now_us = self._parts.clock.now_us()
         heard, self._heard = self._heard, {}
@@ -89,7 +137,7 @@ class Watcher:
             if outputs != running.outputs:
                 outputs, since_us = running.outputs, now_us
             self._heard[running.id] = (outputs, since_us)
-            if now_us - since_us >= int(shortest_s * 1_000_000):
+            if shortest_s is not None and now_us - since_us >= int(shortest_s * 1_000_000):
                 key = (running.agent_id or "", running.session_id or "")
                 found.setdefault(key, []).append((running.id, running.tool, now_us - since_us))
         return found
@@ -98,46 +146,15 @@ class Watcher:
         self, tx: Tx, policy: Policy, agent_id: str, session_id: str, silent: tuple[SilentCall, ...]
     ) -> None:
         who = replace(self._who(tx, agent_id), session_id=session_id)
-        now = moment(tx, self._parts, policy, who)
         rules = [rule for rule in policy.watch(who.tier, who.agent) if isinstance(rule, Silence)]
-        for call in silent:
-            self._ask(tx, policy, who, rules, now._replace(silent=(call,)))
+        ask(tx, self._parts, policy, who, rules, moment(tx, self._parts, policy, who)._replace(silent=silent))
 
     def _of_facts(self, tx: Tx, policy: Policy) -> None:
         for agent_id in self._parts.signals.touched(AGENTS_A_UNIT):
             who = self._who(tx, agent_id)
-            rules = [rule for rule in policy.watch(who.tier, who.agent) if not rule.counting]
+            rules = [rule for rule in policy.watch(who.tier, who.agent) if not (rule.counting or rule.each)]
             if rules:
-                now = moment(tx, self._parts, policy, who)
-                if any(isinstance(rule, Forecast) for rule in rules):
-                    now = now._replace(caps=self._caps(tx, policy, who))
-                self._ask(tx, policy, who, rules, now)
+                ask(tx, self._parts, policy, who, rules, moment(tx, self._parts, policy, who))
 
     def _who(self, tx: Tx, agent_id: str) -> Principal:
         return self._parts.identity.sessionless(self._parts.identity.agent_by_id(tx, agent_id))
-
-    def _ask(self, tx: Tx, policy: Policy, who: Principal, rules: Sequence[WatchRule], now: Moment) -> None:
-        for rule in rules:
-            fired = asked(rule, now)
-            if fired is None or self._parts.halts.on(tx, who.session_id, who.agent_id):
-                continue  # what is stopped already needs no second alarm
-            fire(tx, self._parts, policy, who, fired, told=not fired.halts)
-            if fired.halts:
-                halt = halt_of(fired)
-                records.halted(tx, self._parts, who, halt, policy.version)
-                if rule.of.cancels:
-                    cancel(tx, self._parts, who, halt)
-
-    def _caps(self, tx: Tx, policy: Policy, who: Principal) -> tuple[tuple[str, int, int], ...]:
-        """The caps of hour and day, with what a person added to them and what counts in them now."""
-        facts = gather(tx, self._parts, who, policy)
-        usage = {CapKind.HOUR: facts.hour, CapKind.DAY: facts.day}
-        return tuple(
-            (
-                cap.kind.value,
-                cap.limit + facts.allowances.get(cap.kind, 0),
-                usage[cap.kind].settled_micros + usage[cap.kind].held_micros,
-            )
-            for cap in policy.limits(who)
-            if cap.kind in usage
-        )

@@ -14,6 +14,7 @@ from haltline.control.views import Shown
 from haltline.errors import Conflict, RequestError
 from haltline.overage import Overage
 from haltline.policy.money import parse_amount
+from haltline.rules.afterwards import Ended, ask_at_end
 
 if TYPE_CHECKING:
     from haltline.control.desk import Desk, Operator, Request
@@ -93,7 +94,8 @@ class Money:
         who = identity.principal(tx, agent, identity.session(tx, hold.session_id))
         version = None if policy is None else policy.version
         over = Overage(who, hold.id, hold.tool, hold.upstream, hold.amount_micros, charged, version)
-        return over.halt(tx, self._parts)
+        end = Ended(hold.id, hold.tool, hold.upstream, hold.admitted_us, charged, grew=True, failed=False)
+        return over.halt(tx, self._parts) + ask_at_end(tx, self._parts, who, end)
 
     def _record(
         self,

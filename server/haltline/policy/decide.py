@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Explained", "RuleSaid", "decide", "explain", "for_child"]
 
-_OF_A_SESSION = frozenset({"session", "budget", "calls", "scope"})
+_OF_A_SESSION = frozenset({"session", "budget", "calls", "rule", "scope"})
 """What a reason is about where each session has its own."""
 
 _OF_AMOUNTS = (SingleCharge, PerCall, PriceMaximum, Spending)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
+from hashlib import sha256
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -13,6 +14,7 @@ __all__ = ["argument_of", "check_destination", "destination_of"]
 
 _WRITTEN = re.compile(r"(?:(host|root)\((.+)\)|(.+))", re.DOTALL)
 _LONGEST = 200
+_UNNAMED = "none named"
 
 
 def check_destination(text: object) -> str:
@@ -29,13 +31,19 @@ def argument_of(text: str) -> str:
 
 
 def destination_of(text: str) -> Callable[[Mapping[str, Any]], str]:
-    """From a call's arguments to a name; several are joined, what is no text or number is left out."""
+    """From a call's arguments to a name; several are joined. Arguments that name nobody reach `none named`.
+
+    So what is declared or known is no way round for a call that says it elsewhere, in another form, or behind many others.
+    """
     form, written = _parts(text)
     path, shaped = parse_path(written), _FORMS[form]
 
     def read(arguments: Mapping[str, Any]) -> str:
         found = (shaped(str(one)) for one in find(arguments, path) if isinstance(one, (str, int)))
-        return ", ".join(dict.fromkeys(found))[:_LONGEST]
+        names = ", ".join(dict.fromkeys(found))
+        if len(names) <= _LONGEST:
+            return names or _UNNAMED
+        return f"{names[: _LONGEST - 20]}, … {sha256(names.encode('utf-8', 'surrogatepass')).hexdigest()[:12]}"
 
     return read
 

@@ -182,6 +182,10 @@ class Reason:
     facts: Mapping[str, int | str | None] = field(default_factory=lambda: MappingProxyType({}))
     retryable: bool = False
 
+    def stored(self) -> dict[str, Any]:
+        """As events keep it."""
+        return {"code": self.code, "text": self.text, "facts": dict(self.facts)}
+
 
 @dataclass(frozen=True, slots=True)
 class Allow:

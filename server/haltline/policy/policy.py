@@ -25,8 +25,8 @@ from haltline.policy.rules import Asked
 from haltline.policy.schemas import InputSchemas
 from haltline.policy.terms import Terms, TermsTable, ToolDeclared, ToolDefaults
 from haltline.policy.tiers import Tier, compile_scope, compile_tier
-from haltline.policy.watch import Silence
 from haltline.policy.watch_entry import compile_watch
+from haltline.policy.watch_ways import Silence, TaskSilence
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping
@@ -88,11 +88,14 @@ class Policy:
             (entry, compile_watch(name, merged.where("rules", name), entry, audit=audited, time_zone=self.time_zone))
             for name, entry in content.rules.items()
         ]
-        silences = [rule.for_s for _, rule in self._watch if isinstance(rule, Silence)]
-        self.shortest_silence_s = min(silences, default=None)
+        self.shortest_silence_s = self._shortest(Silence)
+        self.shortest_task_silence_s = self._shortest(TaskSilence)
         self._days: tuple[tuple[int, int], ...] = ()
         self._watched: dict[tuple[str, str], tuple[WatchRule, ...]] = {}
         self._counting: dict[tuple[str, str, str], tuple[WatchRule, ...]] = {}
+
+    def _shortest(self, kind: type[Silence | TaskSilence]) -> float | None:
+        return min((rule.for_s for _, rule in self._watch if isinstance(rule, kind)), default=None)
 
     @property
     def tier_names(self) -> tuple[str, ...]:

@@ -5,26 +5,29 @@ from __future__ import annotations
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal, Self
 
-from pydantic import BeforeValidator, Field, WithJsonSchema
+from pydantic import BeforeValidator, Field, WithJsonSchema, model_validator
 
-from haltline.policy import watch
+from haltline.policy import watch_money, watch_ways
 from haltline.policy.caps import parse_count
 from haltline.policy.durations import parse_duration
 from haltline.policy.fields import Closed, Count, Duration, HoursEntry, Pattern, text_schema
 from haltline.policy.hours import is_open
 from haltline.policy.patterns import any_of
 from haltline.policy.price_entry import Amount
+from haltline.policy.watch import Common
 
 if TYPE_CHECKING:
-    from haltline.policy.watch import Common, WatchRule
+    from haltline.policy.watch import WatchRule
 
 __all__ = ["WatchEntry", "compile_watch"]
 
 _SHARE = re.compile(r"([0-9]{1,5})(?:\.([0-9]))?( ?%|x)")
 _EXACT_S = 3600.0
 _MOST_TIMES = 128
+_MOST_ENDED = 2048
+_WHOLE = 1000
 _HOUR_S = 3600.0
 
 
@@ -51,6 +54,20 @@ def _times(value: object) -> int:
     return times
 
 
+def _part(text: object) -> int:
+    permille = _share(text)
+    if permille >= _WHOLE:
+        raise ValueError(f"{text}: at its own cap a session stops by itself; write less than 100%, such as 90%")
+    return permille
+
+
+def _ended(value: object) -> int:
+    count = parse_count(value)
+    if count > _MOST_ENDED:
+        raise ValueError(f"{count} is too many; of an agent's calls the last {_MOST_ENDED} that ended are counted")
+    return count
+
+
 def _destination(text: object) -> str:
     if isinstance(text, str) and 0 < len(text) <= 200 and text.isprintable():
         return text
@@ -60,6 +77,8 @@ def _destination(text: object) -> str:
 Times = Annotated[int, BeforeValidator(_times), WithJsonSchema({"type": "integer", "minimum": 2, "maximum": 128})]
 Window = Annotated[float, BeforeValidator(_window), text_schema(r"^[0-9]+[smhd]$", "15m")]
 Share = Annotated[int, BeforeValidator(_share), text_schema(r"^[0-9]+(\.[0-9])?( ?%|x)$", "150%")]
+Part = Annotated[int, BeforeValidator(_part), text_schema(r"^[0-9]{1,2}(\.[0-9])? ?%$", "90%")]
+Ended = Annotated[int, BeforeValidator(_ended), WithJsonSchema({"type": "integer", "minimum": 1, "maximum": 2048})]
 Named = Annotated[str, BeforeValidator(_destination), WithJsonSchema({"type": "string"})]
 
 
@@ -93,7 +112,7 @@ class SingleChargeEntry(Entry):
     over: Amount
 
     def rule(self, of: Common) -> WatchRule:
-        return watch.SingleCharge(of, self.over)
+        return watch_money.SingleCharge(of, self.over)
 
 
 class VelocityEntry(Entry):
@@ -102,7 +121,7 @@ class VelocityEntry(Entry):
     window: Window = 900.0
 
     def rule(self, of: Common) -> WatchRule:
-        return watch.Velocity(of, self.over, self.window)
+        return watch_money.Velocity(of, self.over, self.window)
 
 
 class AveragedEntry(Entry):
@@ -116,7 +135,7 @@ class HourOverAverageEntry(AveragedEntry):
     kind: Literal["hour_over_average"]
 
     def rule(self, of: Common) -> WatchRule:
-        return watch.HourOverAverage(of, self.over, self.days, self.at_least, self.active_hours)
+        return watch_money.HourOverAverage(of, self.over, self.days, self.at_least, self.active_hours)
 
 
 class SpendRateEntry(AveragedEntry):
@@ -124,7 +143,7 @@ class SpendRateEntry(AveragedEntry):
     window: Window = _EXACT_S
 
     def rule(self, of: Common) -> WatchRule:
-        return watch.SpendRate(of, self.over, self.window, self.days, self.at_least, self.active_hours)
+        return watch_money.SpendRate(of, self.over, self.window, self.days, self.at_least, self.active_hours)
 
 
 class DayOverDayEntry(Entry):
@@ -133,24 +152,41 @@ class DayOverDayEntry(Entry):
     at_least: Amount = Field(description="A day before that cost less, or nothing, counts as this much.")
 
     def rule(self, of: Common) -> WatchRule:
-        return watch.DayOverDay(of, self.over, self.at_least)
+        return watch_money.DayOverDay(of, self.over, self.at_least)
 
 
 class CallsPerTaskEntry(Entry):
     kind: Literal["calls_per_task"]
+    share: Part | None = Field(default=None, description="Of the number of calls that a session's grant gives: 90%.")
+    over: Count | None = Field(
+        default=None, description="Calls; of sessions without such a number, where share is given."
+    )
+
+    @model_validator(mode="after")
+    def _says_how_many(self) -> Self:
+        if self.share is None and self.over is None:
+            raise ValueError("how many is missing; write over: 1000, or share: 90% of what a session's grant gives")
+        return self
+
+    def rule(self, of: Common) -> WatchRule:
+        return watch_ways.CallsPerTask(of, self.over, self.share)
+
+
+class ConcurrentCallsEntry(Entry):
+    kind: Literal["concurrent_calls"]
     over: Count
 
     def rule(self, of: Common) -> WatchRule:
-        return watch.CallsPerTask(of, self.over)
+        return watch_ways.ConcurrentCalls(of, self.over)
 
 
 class RepeatsEntry(Entry):
     kind: Literal["repeats"]
     times: Times
-    window: Duration = 600.0
+    window: Window = 600.0
 
     def rule(self, of: Common) -> WatchRule:
-        return watch.Repeats(of, self.times, self.window)
+        return watch_ways.Repeats(of, self.times, self.window)
 
 
 class FirstUseEntry(Entry):
@@ -161,7 +197,7 @@ class FirstUseEntry(Entry):
     )
 
     def rule(self, of: Common) -> WatchRule:
-        return watch.FirstUse(of, self.of_what, None if self.declared is None else _any_named(self.declared))
+        return watch_ways.FirstUse(of, self.of_what, None if self.declared is None else _any_named(self.declared))
 
 
 class OffHoursEntry(Entry):
@@ -170,27 +206,36 @@ class OffHoursEntry(Entry):
 
     def rule(self, of: Common) -> WatchRule:
         if self.hours is None:
-            return watch.OffHours(of, None)
+            return watch_ways.OffHours(of, None)
         hours = self.hours.hours(of.time_zone)
-        return watch.OffHours(of, lambda now_us: is_open(hours, now_us))
+        return watch_ways.OffHours(of, lambda now_us: is_open(hours, now_us))
 
 
 class FailureRateEntry(Entry):
     kind: Literal["failure_rate"]
     over: Share
     window: Window = 900.0
-    at_least: Count = 10
+    at_least: Ended = 10
 
     def rule(self, of: Common) -> WatchRule:
-        return watch.FailureRate(of, self.over, self.window, self.at_least)
+        return watch_ways.FailureRate(of, self.over, self.window, self.at_least)
 
 
 class SilenceEntry(Entry):
     kind: Literal["silence"]
     for_: Duration = Field(alias="for")
+    of_what: Literal["call", "session"] = Field(
+        default="call", alias="of", description="A call that runs, or a session that goes on."
+    )
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        if self.of_what == "session" and self.tools is not None:
+            raise ValueError("a session is silent as a whole; leave tools out, or write of: call")
+        return self
 
     def rule(self, of: Common) -> WatchRule:
-        return watch.Silence(of, self.for_)
+        return watch_ways.Silence(of, self.for_) if self.of_what == "call" else watch_ways.TaskSilence(of, self.for_)
 
 
 class ForecastEntry(Entry):
@@ -198,9 +243,14 @@ class ForecastEntry(Entry):
     within: Duration
     window: Window = 900.0
     at_least: Amount = Field(description="With less than this in the window nothing is foretold.")
+    at_least_calls: Count = Field(default=10, description="Nor, of a cap on calls, with fewer than these.")
+    caps: list[Literal["task", "hour", "day", "calls"]] | None = Field(
+        default=None, min_length=1, description="Of these alone; of all where left out."
+    )
 
     def rule(self, of: Common) -> WatchRule:
-        return watch.Forecast(of, self.within, self.window, self.at_least)
+        caps = frozenset(self.caps or ("task", "hour", "day", "calls"))
+        return watch_money.Forecast(of, self.within, self.window, self.at_least, self.at_least_calls, caps)
 
 
 WatchEntry = Annotated[
@@ -210,6 +260,7 @@ WatchEntry = Annotated[
     | SpendRateEntry
     | DayOverDayEntry
     | CallsPerTaskEntry
+    | ConcurrentCallsEntry
     | RepeatsEntry
     | FirstUseEntry
     | OffHoursEntry
@@ -222,7 +273,7 @@ WatchEntry = Annotated[
 
 def compile_watch(name: str, where: str, entry: Entry, *, audit: bool, time_zone: str) -> WatchRule:
     """`audit`: the mode of the policy, where the rule says none of its own (R29)."""
-    common = watch.Common(
+    common = Common(
         name=name,
         where=where,
         do=entry.do,
@@ -240,5 +291,6 @@ def compile_watch(name: str, where: str, entry: Entry, *, audit: bool, time_zone
 
 
 def _any_named(names: list[str]) -> Callable[[str], bool]:
-    pattern = re.compile("|".join(".*".join(map(re.escape, name.split("*"))) for name in names))
+    """`*` is no run over `,` or `;`: what reaches several at once is not known for its last one's sake."""
+    pattern = re.compile("|".join(r"[^,;\r\n]*".join(map(re.escape, name.split("*"))) for name in names))
     return lambda name: pattern.fullmatch(name) is not None

@@ -48,6 +48,8 @@ class Fact(NamedTuple):
     failed: bool = False
     rule: str = ""
     cause: str = ""
+    tasks: tuple[tuple[str, int, int], ...] = ()
+    """Of an admitted call, its session's and those above it: (session, money used, calls made) before it."""
     drill: bool = False
     """A drill's, which says nothing of an agent's ways."""
 
@@ -71,5 +73,11 @@ class Fact(NamedTuple):
             failed=kind in _FAILED and "withheld" not in body,
             rule=body.get("rule", ""),
             cause=body.get("cause", ""),
+            tasks=_tasks(named, body) if kind == "call.allowed" else (),
             drill=named.get("upstream") == DRILL or body.get("drill") is True,
         )
+
+
+def _tasks(named: Mapping[str, Any], body: Mapping[str, Any]) -> tuple[tuple[str, int, int], ...]:
+    facts = {named.get("session") or "": body.get("facts"), **body.get("above", {})}
+    return tuple((session, sum(one["task"]), sum(one["calls"])) for session, one in facts.items() if session and one)

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = ["FORM", "in_other_zones", "read", "usable", "write"]
 
-FORMAT = 1
+FORMAT = 2
 """Count up when a field of `AgentSignals` says something else than before; a field more or less is noticed by itself."""
 _FIELDS = " ".join(
     f"{name}:{one.type}" for name, one in sorted(AgentSignals.__dataclass_fields__.items()) if not name.startswith("_")

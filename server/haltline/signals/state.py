@@ -9,6 +9,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections import deque
 from dataclasses import dataclass, field
+from itertools import pairwise
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
@@ -35,6 +36,8 @@ MOST_EXACT = 4096
 MOST_ENDED = 2048
 MOST_NAMES = 2000
 MOST_SESSIONS = 256
+MOST_TASKS = 64
+MOST_TASK = 64
 MOST_SAME = 64
 MOST_TIMES = 128
 MOST_FIRED = 256
@@ -56,9 +59,12 @@ class _Window:
 
     def roll(self, since_us: int) -> None:
         while self.entries and self.entries[0][0] <= since_us:
-            gone = self.entries.popleft()
-            self.money -= gone[1]
-            self.calls -= gone[2]
+            self.let_go()
+
+    def let_go(self) -> None:
+        gone = self.entries.popleft()
+        self.money -= gone[1]
+        self.calls -= gone[2]
 
     def change(self, entry: list[int], money: int, calls: int) -> None:
         if self.entries and entry[0] >= self.entries[0][0]:
@@ -94,7 +100,9 @@ class AgentSignals:
     destinations: dict[str, int] = field(default_factory=dict)
     """How often each was used, the one used longest ago first."""
     sessions: dict[str, int] = field(default_factory=dict)
-    """Calls by session."""
+    """When a call of each session began or ended last."""
+    tasks: dict[str, list[list[int]]] = field(default_factory=dict)
+    """By session, those below it counted in: [at, money used, calls made] before its calls of the last hour."""
     same: dict[str, list[int]] = field(default_factory=dict)
     """When each of the latest different calls was made."""
     fired: dict[str, int] = field(default_factory=dict)
@@ -102,6 +110,7 @@ class AgentSignals:
     _average: dict[int, tuple[int, Average]] = field(default_factory=dict)
     _days: dict[tuple[int, int], int] = field(default_factory=dict)
     _windows: dict[float, _Window] = field(default_factory=dict)
+    _ends: dict[float, _Window] = field(default_factory=dict)
 
     def fold(self, fact: Fact, time_zone: str) -> None:
         if time_zone != self.zone:
@@ -116,7 +125,7 @@ class AgentSignals:
         elif fact.kind == "rule.fired":
             _touch(self.fired, f"{fact.rule}|{fact.cause}", fact.at_us, MOST_FIRED)
         elif fact.kind.endswith(".resumed"):
-            self._resumed()
+            self._resumed(fact)
         else:
             self._ended(fact)
 
@@ -148,6 +157,10 @@ class AgentSignals:
         counted = 1 if fact.same else 0
         self._money(now_us, fact.amount)
         self._exactly(now_us, fact.amount, counted)
+        if fact.session:
+            _touch(self.sessions, fact.session, now_us, MOST_SESSIONS)
+        for session, used, calls in fact.tasks:
+            self._task(session, [now_us, used, calls])
         if not counted:
             return
         self.calls += 1
@@ -160,7 +173,6 @@ class AgentSignals:
         ):
             if name:
                 _touch(known, name, known.get(name, 0) + 1, MOST_NAMES)
-        _touch(self.sessions, fact.session, self.sessions.get(fact.session, 0) + 1, MOST_SESSIONS)
         times = self.same.get(fact.same, [])
         times.append(now_us)
         del times[:-MOST_TIMES]
@@ -176,16 +188,27 @@ class AgentSignals:
                 self._correct(entry, change, 0)
         if fact.kind == "call.resolved":
             return
+        if fact.session in self.sessions:
+            self.sessions[fact.session] = fact.at_us
         while self.ended_in and self.ended_in[0][0] <= fact.at_us - WINDOW_US:
             self.ended_in.popleft()
         self.ended_in.append([fact.at_us, int(fact.failed)])
+        for window in self._ends.values():
+            if len(window.entries) == MOST_ENDED:
+                window.let_go()
+            window.add([fact.at_us, int(fact.failed), 1])
 
-    def _resumed(self) -> None:
+    def _resumed(self, fact: Fact) -> None:
         """A person looked: what repeats and how fast money goes counts anew, and what they resumed it for is new no more."""
         self.exact.clear()
         self._windows.clear()
         self.same.clear()
         self.ended_in.clear()
+        self._ends.clear()
+        self.tasks.clear()
+        for session in (fact.session,) if fact.session else self.sessions:
+            if session in self.sessions:
+                self.sessions[session] = fact.at_us
         for key in self.fired:
             what, _, name = key.partition("|")[2].partition(" ")
             known = self._known(what)
@@ -195,6 +218,17 @@ class AgentSignals:
 
     def _known(self, what: str) -> dict[str, int] | None:
         return {"tool": self.tools, "upstream": self.upstreams, "destination": self.destinations}.get(what)
+
+    def _task(self, session: str, before: list[int]) -> None:
+        """Keep every one while they are few, and the first of each minute where they are many."""
+        kept = self.tasks.get(session, [])
+        while kept and kept[0][0] <= before[0] - WINDOW_US:
+            del kept[0]
+        if len(kept) >= MOST_TASK:
+            first = [[-MINUTE_US], *kept]
+            kept = [one for earlier, one in pairwise(first) if one[0] // MINUTE_US > earlier[0] // MINUTE_US]
+        kept.append(before)
+        _touch(self.tasks, session, kept, MOST_TASKS)
 
     def _money(self, at_us: int, change: int) -> None:
         self.hours.add(at_us // HOUR_US, change)
@@ -236,6 +270,19 @@ class AgentSignals:
     def spent(self, window_s: float, now_us: int) -> int:
         return self._window(window_s, now_us).money
 
+    def most_spent(self, window_s: float, at_us: int) -> int:
+        """In any window of this length that holds an admission of the last hour; 0 where it is not kept any more."""
+        if self._exact_at(at_us) is None:
+            return 0
+        window, most = _Window(deque()), 0
+        for entry in self.exact:
+            if entry[0] >= at_us + int(window_s * 1_000_000):
+                break
+            window.roll(entry[0] - int(window_s * 1_000_000))
+            window.add(entry)
+            most = max(most, window.money if entry[0] >= at_us else 0)
+        return max(most, window.money)
+
     def calls_in(self, window_s: float, now_us: int) -> int:
         return self._window(window_s, now_us).calls
 
@@ -269,16 +316,22 @@ class AgentSignals:
 
     def ended(self, window_s: float, now_us: int) -> tuple[int, int]:
         """How many calls ended in a window of an hour at most, and how many of them failed."""
-        since_us = now_us - int(window_s * 1_000_000)
-        found = [failed for at_us, failed in self.ended_in if at_us > since_us]
-        return len(found), sum(found)
+        window = self._ends.get(window_s)
+        if window is None:
+            window = self._ends[window_s] = _Window(deque())
+            for at_us, failed in self.ended_in:
+                window.add([at_us, failed, 1])
+        window.roll(now_us - int(window_s * 1_000_000))
+        return window.calls, window.money
 
     def repeats(self, same: str, window_s: float, now_us: int) -> int:
         since_us = now_us - int(window_s * 1_000_000)
         return sum(at_us > since_us for at_us in self.same.get(same, ()))
 
-    def session_calls(self, session: str) -> int:
-        return self.sessions.get(session, 0)
+    def task_before(self, session: str, since_us: int) -> tuple[int, int] | None:
+        """Money and calls of a session before its first call since then; None where none is remembered."""
+        found = next((one for one in self.tasks.get(session, ()) if one[0] > since_us), None)
+        return None if found is None else (found[1], found[2])
 
     def used(self, what: str, name: str) -> int:
         return (self._known(what) or {}).get(name, 0)
