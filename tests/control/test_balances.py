@@ -258,11 +258,14 @@ async def looked_at_before_a_resume(story: Told, *, halts: bool) -> None:
 
 
 async def told_in_every_channel(story: Told, case: Case, facts: Mapping[str, Any]) -> None:
-    """The alert of the halt that the refusal set; where it set none, that of an operator's halt."""
-    at, expected = story.at, await story.expected("root")
+    """The alert of the halt that the refusal set; where it set none, that of an operator's halt of the session it met."""
+    at, of = story.at, "root" if case.halts else "child" if case.by_child else "root"
+    expected, above = await story.expected(of), await story.expected("root")
     if not case.halts:
-        await at.ask("halt", target=story.root["session"], reason="enough")
+        await at.ask("halt", target=(story.child if of == "child" else story.root)["session"], reason="enough")
     alert = await newest_alert(at)
+    told = {one.cap: _of_words(one) for one in alert.balances if one.of_session == story.root["session"]}
+    assert told == ({cap: above[cap] for cap in ("task", "calls")} if of == "child" else {})
     assert alert.code == (case.code if case.halts else "operator.halt")
     if case.halts:
         assert spoken(Stand(*of_facts(facts))) in alert.summary

@@ -18,11 +18,11 @@ __all__ = ["in_doubt", "settle", "void"]
 COLUMNS = (
     Column("CALL"),
     Column("AMOUNT", right=True),
-    Column("AGE", right=True, spare=1),
+    Column("AGE", right=True),
     Column("BY ITSELF"),
-    Column("AGENT"),
-    Column("SESSION", spare=1),
-    Column("TOOL", flex=True),
+    Column("AGENT", spare=2),
+    Column("SESSION", spare=3),
+    Column("TOOL", flex=True, spare=1),
     Column("WHY", flex=True),
 )
 

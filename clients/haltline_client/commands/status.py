@@ -43,7 +43,7 @@ def status(desk: Desk) -> None:
 
 
 def print_status(page: Page, result: Status, now: datetime) -> None:
-    """The whole status on a page."""
+    """The whole status on a page: what stands still and what waits for a person first, however many agents there are."""
     _print_head(page, result, now)
     if result["halts"]:
         page.line("")
@@ -52,9 +52,12 @@ def print_status(page: Page, result: Status, now: datetime) -> None:
         page.line("    ", Styled(f'haltline resume {clean(one["target"])} --reason "..."', "dim"))
     print_allowances(page, result.get("allowances", []), now)
     page.line("")
+    page.fact("in doubt", *_in_doubt(result, now))
+    page.fact("alerts", *_alerts(result, now))
+    page.line("")
     _print_agents(page, result["agents"], now)
     page.line("")
-    _print_waiting(page, result, now)
+    _print_around(page, result)
 
 
 def _print_head(page: Page, result: Status, now: datetime) -> None:
@@ -108,10 +111,7 @@ def _first(cells: list[tuple[Cell, ...]]) -> Iterator[tuple[bool, tuple[Cell, ..
     return ((number == 0, one) for number, one in enumerate(cells))
 
 
-def _print_waiting(page: Page, result: Status, now: datetime) -> None:
-    """What waits for a person, and the state of what is around."""
-    page.fact("in doubt", *_in_doubt(result, now))
-    page.fact("alerts", *_alerts(result, now))
+def _print_around(page: Page, result: Status) -> None:
     if not result["upstreams"]:
         page.fact("upstreams", "none configured")
     for number, one in enumerate(result["upstreams"]):

@@ -107,7 +107,8 @@ def _tell_halt(play: Play, loop: Loop, seen: SessionDetail) -> None:
     cap = seen["cap"] or {"micros": 0, "text": "no cap"}
     tell.check(
         seen["state"] == "halted" and 0 < spent <= cap["micros"],
-        f"no cap exceeded: spent {seen['spent']['text']} and held {seen['held']['text']} of {cap['text']}",
+        f"no cap exceeded: spent {seen['spent']['text']}, held {seen['held']['text']} and in doubt"
+        f" {seen['in_doubt']['text']} of {cap['text']}",
     )
     in_flight_ms = round((loop.slow_ended_at - loop.halted_at) * 1000)
     tell.check(
