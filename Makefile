@@ -52,6 +52,7 @@ prove-short: $(VENV)/.installed-dev $(TOOLS)/.installed
 
 conformance: $(VENV)/.installed-dev $(TOOLS)/.conformance
 	PYTHONPATH=tests $(BIN)/python -m conformance.run $(TOOLS) $(ARGS)
+	PYTHONPATH=tests $(BIN)/python -m conformance.run $(TOOLS) --over stdio $(ARGS)
 
 clean:
 	rm -rf $(VENV) $(TOOLS) dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis

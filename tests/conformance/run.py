@@ -1,6 +1,7 @@
 """The official conformance suite against the SDK's everything-server, direct and behind `haltline serve`, as a table.
 
-usage: PYTHONPATH=tests python -m conformance.run TOOLS [--write] [--details FILE]
+usage: PYTHONPATH=tests python -m conformance.run TOOLS [--over http|stdio] [--write] [--details FILE]
+`--over stdio`: behind the broker the same server is a program, with a process for each protocol era.
 Fails when fewer required scenarios pass through the broker than `EXPECTED` records, or when one passes directly and not
 through the broker without being named in tests/README.md. `--write` records what passes now.
 """
@@ -16,6 +17,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from bench import processes
 from conformance.proxy import adding
@@ -41,6 +43,7 @@ Table = dict[str, tuple[list[Scenario], list[Scenario]]]
 def main() -> int:
     parser = argparse.ArgumentParser(prog="conformance")
     parser.add_argument("tools", type=Path)
+    parser.add_argument("--over", choices=["http", "stdio"], default="http", help="how the broker reaches the server")
     parser.add_argument("--write", action="store_true", help="record what passes now")
     parser.add_argument("--details", type=Path, help="write why each scenario fails to this file")
     asked = parser.parse_args()
@@ -49,8 +52,8 @@ def main() -> int:
     if why is not None:
         print(f"Not run: the official conformance suite: {why}")
         return 0
-    table = _measure(tools)
-    counts = {revision: _show(revision, *both) for revision, both in table.items()}
+    table = _measure(tools, asked.over)
+    counts = {revision: _show(revision, asked.over, *both) for revision, both in table.items()}
     if asked.details is not None:
         asked.details.write_text("\n".join(_details(table)), encoding="utf-8")
     if asked.write:
@@ -58,13 +61,14 @@ def main() -> int:
     return _judge(counts, table)
 
 
-def _measure(tools: Path) -> Table:
+def _measure(tools: Path, over: str) -> Table:
     fronts = {revision: socket.create_server(("127.0.0.1", 0)) for revision in REVISIONS}
     names = [f"{name}:{front.getsockname()[1]}" for front in fronts.values() for name in ("127.0.0.1", "localhost")]
     listener = {"allowed_hosts": names, "allowed_origins": [f"http://{name}" for name in names]}
     with tempfile.TemporaryDirectory() as scratch, _everything_server(tools, Path(scratch)) as port:
         direct = {revision: run_suite(tools, port, revision) for revision in REVISIONS}
-        upstreams = {"every": {"url": f"http://127.0.0.1:{port}/mcp", "prefix": ""}}
+        found = {"url": f"http://127.0.0.1:{port}/mcp"} if over == "http" else _program(tools)
+        upstreams = {"every": {**found, "prefix": ""}}
         with broker_process(Path(scratch) / "broker", upstreams=upstreams, policy=POLICY, agents=listener) as broker:
             broker.await_tools("test_simple_text")
             table: Table = {}
@@ -73,6 +77,11 @@ def _measure(tools: Path) -> Table:
                 brokered = asyncio.run(_behind(tools, front, broker.agents_port, opened.token, revision))
                 table[revision] = (direct[revision], brokered)
             return table
+
+
+def _program(tools: Path) -> dict[str, Any]:
+    code = "from mcp_everything_server.server import mcp; mcp.run('stdio')"
+    return {"command": sys.executable, "args": ["-c", code], "cwd": str(server_folder(tools))}
 
 
 async def _behind(tools: Path, front: socket.socket, port: int, token: str, revision: str) -> list[Scenario]:
@@ -102,11 +111,11 @@ def _listens(port: int) -> bool:
 # what it comes to
 
 
-def _show(revision: str, direct: list[Scenario], brokered: list[Scenario]) -> int:
+def _show(revision: str, over: str, direct: list[Scenario], brokered: list[Scenario]) -> int:
     """Print one revision; returns how many required scenarios pass through the broker."""
     through = {one.name: one for one in brokered}
     width = max(len(one.name) for one in direct)
-    print(f"\nConformance with {revision}, the SDK's everything-server\n")
+    print(f"\nConformance with {revision}, the SDK's everything-server, brokered over {over}\n")
     print(f"{'scenario':<{width}}  direct   brokered")
     for one in direct:
         behind = through.get(one.name)

@@ -114,3 +114,22 @@ async def test_a_host_that_cannot_be_asked_is_told_so_in_words(broker, token, er
             assert answer.is_error
             said = answer.content[0].text
     assert any(word in said.lower() for word in ("elicit", "input", "capabilit")), said
+
+
+@pytest.mark.promise("P11", "R14")
+async def test_while_a_call_to_a_program_waits_for_input_another_is_asked_too_and_each_answer_finds_its_own(
+    broker, token
+):
+    async with client(broker, token, "2026-07-28", elicitation_callback=person) as host:
+        call = host.session.call_tool
+        first = await call("old__ask", {}, allow_input_required=True)
+        second = await call("old__ask", {}, allow_input_required=True)
+        assert first.result_type == second.result_type == "input_required"
+        said = []
+        for asked, name in ((second, "Ben"), (first, "Anna")):
+            answer = {
+                key: types.ElicitResult(action="accept", content={"name": name}) for key in asked.input_requests or {}
+            }
+            told = await call("old__ask", {}, input_responses=answer, request_state=asked.request_state)
+            said.append(told.content[0].text)
+    assert said == ["Ben", "Anna"]

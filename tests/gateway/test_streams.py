@@ -205,7 +205,6 @@ async def test_of_two_sessions_of_one_agent_each_hears_of_its_own_and_one_s_end_
         await b.until(lambda: ONE in b.uris)
 
 
-@EVERYWHERE
 @pytest.mark.promise("P11", "P5")
 async def test_a_subscription_of_the_newer_era_tells_what_was_asked_for_and_nothing_else(s):
     async with s.client(await s.token("a")) as client, s.client(await s.token("b")) as other:
