@@ -2,6 +2,7 @@
 
 both       the first request decides, as in the official SDK      modern     2026-07-28 and no other
 handshake  refuses what it does not know      silent   says nothing to it      exits    ends at it
+hangs      says nothing any more once it was sent what it does not know
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+import time
 from typing import Any
 
 mode = sys.argv[1]
@@ -138,6 +140,8 @@ def receive(message: dict[str, Any]) -> None:
         refuse(identifier, -32022)
     elif mode == "exits":
         sys.exit(1)
+    elif mode == "hangs":
+        time.sleep(600)
     elif mode != "silent":
         refuse(identifier, -32600)
 

@@ -13,7 +13,8 @@ from typing import Any
 import anyio
 import pytest
 
-from haltline.upstreams.model import Caller, Peer, UpstreamCall, UpstreamSpec
+from haltline.upstreams.isolation import OWN
+from haltline.upstreams.model import Caller, NotSent, Peer, UpstreamCall, UpstreamSpec
 from haltline.upstreams.stdio import StdioUpstream
 from haltline.upstreams.telling import SUBSCRIBE, UNSUBSCRIBE
 from support.upstream_calls import ANN, BOB, alive, closing, text_of
@@ -110,6 +111,17 @@ async def test_a_program_that_says_nothing_to_the_newer_era_is_asked_soon_and_on
             "logging/setLevel",
             "tools/call",
         ]
+
+
+@pytest.mark.promise("R11")
+async def test_a_program_that_hangs_at_what_it_does_not_know_is_asked_the_other_way_round_after_two_starts() -> None:
+    async with opened("hangs", connect_timeout_s=0.4) as tool:
+        for _ in range(2):
+            with pytest.raises(NotSent, match="does not start"):
+                await tool.list_tools()
+        tool._slots[*OWN, ""].not_before = 0
+        assert await tool.list_tools()
+        assert await said(tool, "pid", NEW) != await said(tool, "pid", NEW, BOB)
 
 
 @pytest.mark.promise("P11")

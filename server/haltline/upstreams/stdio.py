@@ -23,7 +23,7 @@ from haltline.upstreams.model import NOBODY, Caller, NotSent, Peer, UpstreamCall
 from haltline.upstreams.pace import Pace
 from haltline.upstreams.places import Places
 from haltline.upstreams.stdio_ears import StdioEars
-from haltline.upstreams.stdio_opening import open_session
+from haltline.upstreams.stdio_opening import NoAnswer, open_session
 from haltline.upstreams.stdio_session import StdioSession
 from haltline.upstreams.telling import SUBSCRIBE, SUBSCRIBING, UNSUBSCRIBE, Line, Told, line_of, unheard, updated
 
@@ -37,6 +37,7 @@ START_TIMES = 3.0
 FIRST_BACK_OFF_S = 0.5
 LONGEST_BACK_OFF_S = 30.0
 SUBSCRIBE_S = 5.0
+SILENCES_MAX = 2
 AGREEING_MAX = 3
 """So often a program may turn out to speak another era than it did."""
 
@@ -73,6 +74,8 @@ class StdioUpstream:
         self._modern: bool | None = None
         """Whether it speaks 2026-07-28, where that is known."""
         self._handshake: bool | None = None
+        self._silences = 0
+        """Starts in a row in which it said nothing at all when it was asked for the newer era first."""
 
     @property
     def spec(self) -> UpstreamSpec:
@@ -201,15 +204,17 @@ class StdioUpstream:
 
     async def _open(self, key: Whole, slot: _Slot, peer: Peer) -> StdioSession:
         if key == _OWN_SLOT:
-            peer, modern, settled = NOBODY, True, False  # it may have become another version
+            peer, modern, settled = NOBODY, not self._hangs, False  # it may have become another version
         else:
-            modern = key[2] == MODERN_VERSION
+            modern = key[2] == MODERN_VERSION and not self._hangs
             settled = bool(self._modern if modern else self._handshake)
         make = partial(StdioSession, self._spec, partial(self._ended, slot), self._tell_changed, self._pace)
         limit_s = START_TIMES * self._spec.connect_timeout_s
         try:
             session = await open_session(self._spec, peer, make, limit_s, modern=modern, settled=settled)
-        except NotSent:
+        except NotSent as error:
+            if isinstance(error, NoAnswer):
+                self._silences = self._silences + 1 if modern else 0
             self._back_off(slot)
             raise
         finally:
@@ -219,8 +224,15 @@ class StdioUpstream:
         self._attend(self._in_its_place(key, slot, peer), slot, session, introduction(peer))
         return session
 
+    @property
+    def _hangs(self) -> bool:
+        """It seems to hang at being asked for the newer era, so the other comes first. Once, it may just have been slow."""
+        return self._silences >= SILENCES_MAX
+
     def _learn(self, key: Whole, session: StdioSession, *, modern: bool) -> None:
         """Which eras it speaks: the one it is spoken to in, and not the one that was tried before."""
+        if session.modern:
+            self._silences = 0
         if key == _OWN_SLOT:
             self._modern, self._handshake = session.modern, None if session.modern else True
         elif session.modern:

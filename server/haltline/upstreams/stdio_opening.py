@@ -20,13 +20,17 @@ from haltline.upstreams.messages import (
     for_modern,
     initialize_params,
 )
-from haltline.upstreams.model import NOBODY, Peer, UpstreamError, UpstreamSpec
+from haltline.upstreams.model import NOBODY, NotSent, Peer, UpstreamError, UpstreamSpec
 from haltline.upstreams.stdio_session import StdioSession
 
-__all__ = ["open_session"]
+__all__ = ["NoAnswer", "open_session"]
 
 DISCOVER_S = 1.0
 """A program that has not answered `server/discover` by then is asked to shake hands too; whichever it answers counts."""
+
+
+class NoAnswer(NotSent):
+    """It runs, and has said nothing at all in time: perhaps what it was asked first keeps it from hearing the rest."""
 
 
 async def open_session(
@@ -38,7 +42,7 @@ async def open_session(
     modern: bool,
     settled: bool,
 ) -> StdioSession:
-    """Start the program and agree on an era. Raises NotSent; then no process is left.
+    """Start the program and agree on an era. Raises NotSent (NoAnswer); then no process is left.
 
     `modern`: 2026-07-28 comes first. `settled`: it is known to speak that one, so that an end at its start is a fault.
     """
@@ -59,7 +63,8 @@ async def open_session(
     except TimeoutError as error:
         session.kill()
         words = session.child.last_words if session.child is not None else None
-        raise faults.failed_to_start(spec.name, f"no handshake within {limit_s:g} s; {words or ''}") from error
+        failed = faults.failed_to_start(spec.name, f"no handshake within {limit_s:g} s; {words or ''}")
+        raise NoAnswer(failed.code, str(failed), failed.detail) from error
     except Exception as error:  # the boundary of a start: whatever broke, no process is left
         session.kill()
         detail = getattr(error, "detail", None) or str(error)
