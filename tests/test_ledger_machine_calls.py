@@ -121,9 +121,10 @@ costs = st.sampled_from([0, 1, 120_000, 300_000, 300_001, 450_000, None])
 fates = st.one_of(endings, st.sampled_from(["wait", "wait", "unsent"]))
 keys = st.sampled_from([None, None, "k1", "k2", "k3"])
 edges = st.sampled_from(["day", "hour", "hour", "doubt", "kept"])
-Burst = list[tuple[str, str, int, str | None, str, int | None, Fault | None, bool]]
+pauses = st.sampled_from([0, 0, 0, 20 * SECOND, MINUTE, 61 * MINUTE])
+Burst = list[tuple[str, str, int, str | None, str, int | None, Fault | None, bool, int]]
 bursts: st.SearchStrategy[Burst] = st.lists(
-    st.tuples(sessions, tools, cents, keys, fates, costs, faults, st.sampled_from([True, True, True, False])),
+    st.tuples(sessions, tools, cents, keys, fates, costs, faults, st.sampled_from([True, True, True, False]), pauses),
     min_size=1,
     max_size=6,
 )
@@ -179,7 +180,9 @@ class CallsMachine(RuleBasedStateMachine):
         self.burst([(session, tool, cents, key, *rest) for session, _, cents, _, *rest in some])
 
     def burst(self, some: Burst) -> None:
-        for *one, back in some:
+        for *one, back, pause_us in some:
+            self.times.true_us += pause_us
+            self.clock_is_right()
             if back:
                 self.the_store_is_back()
             self.call(*one)
