@@ -13,7 +13,8 @@ import anyio
 import pytest
 
 from haltline.audit import GENESIS, Audit, Event, Kind, chain_hash
-from haltline.audit_check import Books, Fault, check_books
+from haltline.audit_check import Fault
+from haltline.books import Books, check_books
 from haltline.checkpoints import (
     EVERY_EVENTS,
     EVERY_S,
@@ -30,7 +31,7 @@ from haltline.ledger import Ledger
 from haltline.redact import Redactor
 from haltline.store.database import connect_reader, connect_writer
 from haltline.store.writer import Tx, Writer
-from support.records import HOUR, NOON_US, SECOND, Store, a_hold, utc_day
+from support.records import HOUR, NOON_US, SECOND, Store, a_hold, announce, utc_day
 
 SEED = bytes(range(32))
 Capture = pytest.CaptureFixture[str]
@@ -154,6 +155,7 @@ class History:
         self.store = Store(self.data)
         self.store.people({"a1": ("s1",)})
         self.signer = Signer(SEED)
+        self.store.run(lambda tx: announce(tx, self.audit))
         for number in range(24):
             self.call(f"call_{number}", number)
             if number % 6 == 5:
@@ -260,13 +262,13 @@ def test_verify_of_an_untouched_folder_is_ok_beside_a_writer_and_says_what_it_pr
     assert verify(history, "--json") == 0
     result = json.loads(capsys.readouterr().out)
     assert result["ok"]
-    assert (result["events"], result["calls"], result["first_bad_seq"]) == (71, 24, None)
+    assert (result["events"], result["calls"], result["first_bad_seq"]) == (73, 24, None)
     assert result["micros"]["rows"] == result["micros"]["events"]
     assert result["micros"]["rows"]["settled"] > 0
-    assert (result["checkpoints"]["count"], result["checkpoints"]["last_seq"]) == (4, 71)
+    assert (result["checkpoints"]["count"], result["checkpoints"]["last_seq"]) == (4, 73)
     assert verify(history) == 0
     out = capsys.readouterr().out
-    assert "71 events" in out
+    assert "73 events" in out
     assert history.signer.public_key in out
     assert "who can write there and read its signing key can rewrite both" in " ".join(out.split())
 
@@ -284,7 +286,7 @@ def test_verify_of_a_copy_of_the_file_alone_is_ok(
     if not writable:
         copy.chmod(0o500)
     assert main(["audit", "verify", "--data", str(copy), "--json"]) == 0
-    assert json.loads(capsys.readouterr().out)["events"] == 71
+    assert json.loads(capsys.readouterr().out)["events"] == 73
     copy.chmod(0o700)
 
 
@@ -308,7 +310,7 @@ def test_verify_names_the_first_bad_event(history: History, capsys: Capture) -> 
 @pytest.mark.promise("P8")
 def test_a_cut_tail_is_found_back_to_the_last_checkpoint_and_no_further(history: History) -> None:
     history.store.run(lambda tx: history.said(tx, Kind.CALL_DENIED, "later"))
-    history.tamper("DELETE FROM payloads WHERE seq > 71", "DELETE FROM events WHERE seq > 71")
+    history.tamper("DELETE FROM payloads WHERE seq > 73", "DELETE FROM events WHERE seq > 73")
     assert history.checkpoint_faults(history.outside) == []  # the bound: nothing after the last checkpoint is proved
     history.tamper("DELETE FROM payloads WHERE seq > 60", "DELETE FROM events WHERE seq > 60")
     (fault,) = history.checkpoint_faults(history.outside)
@@ -371,13 +373,13 @@ def test_a_quick_look_at_start_sees_a_cut_or_another_past(history: History) -> N
 
 MONEY = {
     "UPDATE holds SET amount_micros = 5 WHERE id = 'call_7'": "call call_7: its hold is 5, event",
-    "UPDATE holds SET charged_micros = 1 WHERE id = 'call_0'": "call call_0: 1 was charged, event 2 says 9",
+    "UPDATE holds SET charged_micros = 1 WHERE id = 'call_0'": "call call_0: 1 was charged, event 4 says 9",
     "DELETE FROM holds WHERE id = 'call_9'": "call call_9 was admitted by event",
     "UPDATE holds SET id = 'call_x' WHERE id = 'call_9'": "call call_x has a hold, but no event admitted it",
     "UPDATE holds SET state = 'voided', charged_micros = NULL WHERE id = 'call_0'": "call call_0: its hold is voided, its events say settled",
     "UPDATE holds SET state = 'voided' WHERE id = 'call_7'": "call call_7: its hold is voided, its events say held",
     "UPDATE holds SET state = 'settled', charged_micros = 3, charges_at_us = NULL WHERE id = 'call_5'": "its events say in_doubt",
-    "UPDATE holds SET tool = 'up__other' WHERE id = 'call_3'": "call call_3: its hold is not of the agent, session and tool",
+    "UPDATE holds SET tool = 'up__other' WHERE id = 'call_3'": "call call_3: its hold is of tool up__other, event",
 }
 
 
@@ -394,7 +396,7 @@ def test_money_that_does_not_follow_from_the_log_is_found(history: History, sql:
 @pytest.mark.promise("P7")
 def test_a_call_that_ends_twice_is_found(history: History) -> None:
     history.store.run(lambda tx: history.said(tx, Kind.CALL_SUCCEEDED, "call_0", charged_micros=9))
-    assert history.books() == ["call call_0 ends more than once, in events 2, 72"]
+    assert history.books() == ["call call_0 ends more than once, in events 4, 74"]
 
 
 def test_damage_is_a_fault_and_not_a_traceback(history: History, capsys: Capture) -> None:

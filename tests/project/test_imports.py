@@ -18,7 +18,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("policy", "wire"),
     ("store", "lineage"),
     # The parts: none knows another.
-    ("identity", "identity_credentials", "identity_rows", "ledger", "accounts", "audit", "audit_check", "checkpoints", "halts", "alerts", "upstreams", "pins", "signals"),
+    ("identity", "identity_credentials", "identity_rows", "ledger", "accounts", "audit", "audit_check", "books", "checkpoints", "halts", "alerts", "upstreams", "pins", "signals"),
     ("policy_source",),
     # The path of a call, what an operator can do, and what both stand on.
     ("parts", "facts", "standings", "alarm", "overage", "clockwatch", "upkeep", "quarantine", "rules", "calls", "children", "health", "broker", "control", "control_tools", "policy_tests", "shapes"),
@@ -34,7 +34,7 @@ PARTS = LAYERS[3]
 FAMILIES = (
     {"identity", "identity_credentials", "identity_rows"},
     {"ledger", "accounts"},
-    {"audit", "audit_check", "checkpoints"},
+    {"audit", "audit_check", "books", "checkpoints"},
 )
 """One part in several files."""
 OF_A_CALL = {"broker", "calls"}

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
+from haltline.audit import Audit, Event, Kind
 from haltline.ledger import Hold
 from haltline.store.database import connect_writer
 from haltline.store.unit import Batch, Tx
 
-__all__ = ["HOUR", "NOON_US", "SECOND", "Store", "a_hold", "utc_day"]
+__all__ = ["HOUR", "NOON_US", "SECOND", "Store", "a_hold", "announce", "utc_day"]
 
 T = TypeVar("T")
 SECOND = 1_000_000
@@ -89,6 +91,17 @@ def add_people(connection: sqlite3.Connection, agents: dict[str, tuple[str, ...]
                 " VALUES (?,?,'a task','test',?,?,?)",
                 (session, agent, now_us, now_us + 365 * DAY, now_us),
             )
+
+
+def announce(tx: Tx, audit: Audit) -> None:
+    """The events that the acts which add agents and open sessions would have written."""
+    for handle, agent, tier, caps in tx.execute("SELECT handle, id, tier, caps FROM agents").fetchall():
+        body = {"tier": tier, "caps": json.loads(caps) or None}
+        audit.append(tx, Event(Kind.AGENT_ADDED, "test", agent=handle, agent_id=agent, body=body))
+    rows = tx.execute("SELECT id, agent_id, parent_id, caps, expires_us FROM sessions").fetchall()
+    for session, agent, parent, caps, expires_us in rows:
+        body = {"parent": parent, "caps": json.loads(caps) or None, "expires_us": expires_us}
+        audit.append(tx, Event(Kind.SESSION_OPENED, "test", agent_id=agent, session=session, body=body))
 
 
 def a_hold(call: str, amount: int = 100, *, agent: str = "a1", session: str = "s1", tool: str = "up__tool") -> Hold:

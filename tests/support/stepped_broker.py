@@ -47,6 +47,7 @@ from haltline.store.writer import Tx
 from haltline.upstreams.catalog import Catalog
 from haltline.upstreams.model import NotSent, OutcomeUnknown, UpstreamCall, UpstreamSpec
 from haltline.wire.eras import IDEMPOTENCY_KEY
+from support.records import announce
 from support.world import Request
 
 __all__ = ["Fault", "Killed", "Made", "SteppedBroker", "Template", "Times", "template"]
@@ -378,6 +379,7 @@ def template(
         made.catalog.reviewed_by(Quarantine(parts).review)
         await made.catalog.refresh("shop")
         await writer.run(lambda tx: people(made, parts, tx))
+        await writer.run(lambda tx: announce(tx, parts.audit))
 
     asyncio.run(fill())
     writer.connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")

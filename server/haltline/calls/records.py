@@ -96,6 +96,10 @@ class Said(NamedTuple):
 def allowed(tx: Tx, parts: Parts, said: Said, allow: Allow) -> None:
     body: dict[str, Any] = {"decision": "allow", "amount_micros": allow.amount_micros, "price": allow.price}
     body |= said.marks
+    if allow.read_only:
+        body["read_only"] = True
+    if not allow.charge_on_error:
+        body["charge_on_error"] = False
     if allow.would_deny:
         body["would_deny"] = _reasons(allow.would_deny)
     parts.audit.append(tx, said.event(Kind.CALL_ALLOWED, body))

@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import os
 import sqlite3
-import sys
 from contextlib import closing
 from itertools import islice
 from pathlib import Path
@@ -16,8 +15,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from haltline.audit_check import Books, Fault, LogWalk, check_books, damage
+from haltline.audit_check import Fault, LogWalk, damage
+from haltline.books import Books, check_books
 from haltline.checkpoints import PUBLIC_KEY_FILE, Checkpoint, checkpoint_faults, read_checkpoints
+from haltline.commands.progress import Progress
 from haltline.errors import StoreError
 from haltline.store.database import connect_reader
 from haltline_client.commands.desk import examples
@@ -80,7 +81,8 @@ def _open(database: Path) -> sqlite3.Connection:
 def _verify(
     connection: sqlite3.Connection, folder: Path, checkpoints: str | None, public_key: str | None
 ) -> dict[str, Any]:
-    walk, books = LogWalk(connection, _Progress("events")), Books()
+    progress = Progress("events")
+    walk, books = LogWalk(connection, progress), Books()
     file, key = Path(checkpoints) if checkpoints else folder / "checkpoints.jsonl", _key(public_key, folder)
     read = list(read_checkpoints(file)) if checkpoints or file.exists() else []
     signed = [one for one in read if isinstance(one, Checkpoint)]
@@ -88,7 +90,7 @@ def _verify(
         raise StoreError("there are checkpoints but no public key to check them with: name it with --public-key")
     faults = [one for one in read if isinstance(one, Fault)]
     faults += islice(_faults(connection, walk, books, signed, key or ""), FAULTS_MAX)
-    _progress_done()
+    progress.done()
     return {
         "ok": not faults,
         "events": walk.seq,
@@ -115,7 +117,7 @@ def _faults(
         yield from walk.faults()
         if signed:
             yield from checkpoint_faults(connection, signed, key)
-        yield from check_books(connection, books, _Progress("events, money"))
+        yield from check_books(connection, books, walk.progress, chain=False)
     except (sqlite3.DatabaseError, UnicodeDecodeError) as error:  # SQLite quotes what it could not read
         yield Fault(walk.seq + 1, f"the file cannot be read after event {walk.seq}: {error}")
 
@@ -130,24 +132,6 @@ def _key(given: str | None, folder: Path) -> str | None:
         return None
     except (OSError, UnicodeDecodeError) as error:
         raise StoreError(f"the public key in {file} cannot be read: {error}") from error
-
-
-class _Progress:
-    """Says on a terminal how far a long log was read."""
-
-    def __init__(self, what: str) -> None:
-        self._what = what
-        self._shown = 0
-
-    def __call__(self, seq: int) -> None:
-        if sys.stderr.isatty() and seq - self._shown >= PROGRESS_EVERY_EVENTS:
-            self._shown = seq
-            click.echo(f"\r{count(seq)} {self._what}", nl=False, err=True)
-
-
-def _progress_done() -> None:
-    if sys.stderr.isatty():
-        click.echo("\r", nl=False, err=True)
 
 
 def _print(page: Page, folder: Path, result: dict[str, Any]) -> None:

@@ -17,7 +17,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from haltline.audit_check import Books, Fault, check_books
+from haltline.audit_check import Fault
+from haltline.books import Books, check_books
+from haltline.commands.progress import Progress, waiting
 from haltline.errors import StoreError
 from haltline.store.database import connect_reader
 from haltline_client.commands.desk import Desk, examples, note, operator_options
@@ -39,7 +41,8 @@ FAULTS_MAX = 100
 
 def _ask(desk: Desk) -> None:
     desk.be_patient(PATIENCE_S)
-    result = desk.ask(lambda control: control.check_ledger())
+    with waiting("the broker reads its books"):
+        result = desk.ask(lambda control: control.check_ledger())
     desk.show(result, lambda: _print(desk.page, result))
     _leave(result)
 
@@ -88,10 +91,13 @@ def _offline(database: Path) -> LedgerChecked:
     books = Books()
     try:
         with closing(connect_reader(database)) as connection:
-            found = check_books(connection, books)
+            [last] = connection.execute("SELECT coalesce(max(seq), 0) FROM events").fetchone()
+            progress = Progress("events", last)
+            found = check_books(connection, books, progress)
             faults = list(islice(found, FAULTS_MAX))
             for _ in found:  # to the end: the sums are of all calls
                 pass
+            progress.done()
     except sqlite3.DatabaseError as error:
         raise StoreError(f"{database} cannot be read: {error}; haltline audit verify says where") from error
     return {
@@ -120,10 +126,22 @@ def _print(page: Page, result: LedgerChecked) -> None:
             f"{count(sums['settled'])} settled, {count(sums['held'])} held, {count(sums['in_doubt'])} in doubt (millionths)",
         )
     if result["agents"] is not None:
-        page.fact("in memory", f"{count(result['agents'])} agents, {count(result['sessions'] or 0)} sessions")
+        page.fact(
+            "in memory",
+            f"{_many(result['agents'], 'agent')}, {_many(result['sessions'] or 0, 'session')}: who called since the start",
+        )
     if result["ok"]:
-        page.line(Styled("✓ Every balance follows from the events.", "good"))
+        page.line(
+            Styled(
+                "✓ Every hold, session, agent and allowance is what the events say, and every balance their sum.",
+                "good",
+            )
+        )
     else:
         page.line(
             Styled("✗ The books do not agree: haltline audit verify says whether the log itself was changed.", "bad")
         )
+
+
+def _many(number: int, what: str) -> str:
+    return f"{count(number)} {what}{'' if number == 1 else 's'}"

@@ -10,7 +10,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from haltline.accounts import Differs
-from haltline.audit_check import Books, Fault, check_books
+from haltline.audit_check import Fault
+from haltline.books import Books, check_books
 from haltline.errors import NotFound
 
 if TYPE_CHECKING:
