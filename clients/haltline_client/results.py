@@ -281,6 +281,8 @@ class Tool(TypedDict):
     """`pinned`, or `quarantined`: not served until a person approves its definition."""
     flags: NotRequired[list[str]]
     digest: NotRequired[str]
+    problem: NotRequired[str | None]
+    """What of its policy entry its schema does not have; every call is refused for it."""
 
 
 class ToolList(TypedDict):

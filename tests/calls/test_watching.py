@@ -187,3 +187,17 @@ async def test_with_more_agents_than_are_remembered_each_is_let_go_of_with_its_s
         for agent in agents:
             live, recomputed = await live_and_recomputed(there, agent.id)
             assert live == recomputed
+
+
+@pytest.mark.promise("P6")
+async def test_a_tool_without_the_argument_that_names_whom_it_reaches_is_refused_and_listed_as_astray(tmp_path):
+    async with world(tmp_path, policy=RULED.replace("args.recipient", "args.payee")) as there:
+        _, token = await there.session(await there.agent())
+        answer = await there.call(token, arguments={"recipient": "acme"})
+        text = answer["result"]["content"][0]["text"]
+        assert text.startswith(
+            "Denied [policy.error]: whom payments__charge reaches is to be read from args.payee, but"
+        )
+        assert await there.holds() == []
+        assert "result" in await there.call(token, "payments__refund")
+        assert len(await there.holds()) == 1

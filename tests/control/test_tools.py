@@ -23,6 +23,16 @@ async def test_tools_are_listed_with_the_entry_that_prices_them(at: Desk) -> Non
     assert refused.value.code == "request.not_found"
 
 
+async def test_a_tool_without_the_argument_that_names_whom_it_reaches_is_listed_with_that(at: Desk) -> None:
+    file = at.parts.policies.folder / "policy.yaml"
+    said, wanted = '  payments__charge: {price: "0.05"}', '  payments__charge: {price: "0.05", destination: args.payee}'
+    file.write_text(file.read_text().replace(said, wanted))
+    assert (await at.ask("reload_policy"))["changed"]
+    by_name = {one["tool"]: one for one in (await at.ask("list_tools"))["tools"]}
+    assert by_name["payments__charge"]["problem"] == "destination args.payee: it has no argument payee"
+    assert by_name["payments__refund"]["problem"] is None
+
+
 @pytest.mark.promise("R6")
 async def test_an_import_writes_reviewable_entries_that_a_reload_takes_up(at: Desk) -> None:
     imported = await at.ask("import_tools", upstream="payments")

@@ -219,6 +219,21 @@ def test_each_problem_of_the_settings_is_a_finding(examine):
     assert "did you mean 'data'?" in found[0].text
 
 
+def test_a_destination_that_a_tool_seen_here_does_not_have_is_told(examine, data, tmp_path):
+    schema = json.dumps({"inputSchema": {"properties": {"to": {}}}})
+    with closing(connect_writer(data / "haltline.db")) as connection:
+        row = ("pay", "charge", "pay__charge", "quarantined", "d", schema, 1, 1)
+        columns = "upstream, tool, name, state, seen, seen_text, first_us, seen_us"
+        connection.execute(f"INSERT INTO pins ({columns}) VALUES (?,?,?,?,?,?,?,?)", row)
+        connection.commit()
+    examine()
+    (tmp_path / "policies" / "more.yaml").write_text('tools: {pay__charge: {price: "1", destination: args.payee}}')
+    told = [one for one in examine()["policy"] if one.status == "warn"]
+    assert [one.text for one in told] == [
+        "pay__charge: destination args.payee: its inputSchema has no payee, so every call is refused"
+    ]
+
+
 def test_a_broken_policy_fails_with_its_place(examine, tmp_path):
     write_starter(tmp_path)
     (tmp_path / "policies" / "tiers.yaml").write_text("tiers: [")

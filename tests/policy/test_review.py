@@ -35,6 +35,10 @@ SCOPED = "tiers: {a: {tools: ['*'], scopes: [s], caps: {day: '1'}}}\n"
             f"tiers: {{a: {CAPPED}}}\ntools: {{x: {{price: '1', price_for: {{tiers: {{b: '2'}}}}}}}}",
             ["policy.yaml:2: tools.x.price_for.tiers.b: there is no tier b"],
         ),
+        (
+            "tiers: {a: {tools: ['x__*'], caps: {day: '1'}}}\nrules: {r: {kind: off_hours, tools: ['x__a', 'y__*']}}",
+            ["policy.yaml:2: rules.r.tools.1: no tier grants y__*, so this watches no call"],
+        ),
         (f"tiers: {{a: {CAPPED}}}", []),
     ],
 )

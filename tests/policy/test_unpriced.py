@@ -1,4 +1,4 @@
-"""`haltline policy check` beside a broker's data folder: it names the tools that no price covers (R6)."""
+"""`haltline policy check` beside a broker's data folder: what does not fit the tools and agents that it has seen."""
 
 from __future__ import annotations
 
@@ -73,3 +73,37 @@ def test_a_data_folder_from_before_there_were_pins_is_no_obstacle(here, capsys):
         connection.execute("DROP TABLE pins")
         connection.commit()
     assert warnings(capsys) == []
+
+
+SCHEMA = {"inputSchema": {"type": "object", "properties": {"to": {"type": "string"}, "cc": {"$ref": "#/x"}}}}
+
+
+@pytest.mark.promise("P6")
+def test_a_destination_that_a_tool_does_not_have_is_named_with_its_line(here, capsys):
+    text = 'tiers: {t: {tools: ["*"], caps: {day: "1"}}}\ntools:\n'
+    text += (
+        '  pay__charge: {price: "1", destination: args.recipient}\n  pay__refund: {price: "1", destination: args.to}\n'
+    )
+    write_files(here / "policies", policy=text)
+    with closing(connect_writer(here / "haltline-data" / "haltline.db")) as connection:
+        connection.execute("UPDATE pins SET seen_text = ?", (json.dumps(SCHEMA),))
+        connection.commit()
+    assert main(["policy", "check"]) == 0
+    said = capsys.readouterr().out
+    assert "policy.yaml:3: tools.pay__charge.destination: the inputSchema of pay__charge has no recipient" in said
+    assert "pay__refund" not in said
+
+
+def test_a_rule_for_an_agent_that_is_not_there_or_of_another_tier_is_named_with_its_line(here, capsys):
+    text = 'tiers: {t: {tools: ["*"], caps: {day: "1"}}, u: {tools: ["*"], caps: {day: "1"}}}\n'
+    text += 'tools: {"*": {price: "1"}}\nrules:\n  one: {kind: off_hours, agents: [here, gone]}\n'
+    text += "  two: {kind: off_hours, agents: [here], tiers: [u]}\n"
+    write_files(here / "policies", policy=text)
+    with closing(connect_writer(here / "haltline-data" / "haltline.db")) as connection:
+        connection.execute("INSERT INTO agents (id, handle, tier, created_us) VALUES ('a', 'here', 't', 1)")
+        connection.commit()
+    assert main(["policy", "check"]) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert "policy.yaml:4: rules.one.agents.1: there is no agent gone, so this watches nobody" in said
+    assert "policy.yaml:5: rules.two.agents.0: here is of tier t, so this rule does not watch it" in said
+    assert "rules.one.agents.0" not in said

@@ -195,6 +195,18 @@ def test_declared_destinations_count_from_the_first_call():
     assert story.fires(one, MONDAY_US, destination="a.example.org.evil.net")
 
 
+def test_a_call_that_reaches_several_is_declared_where_each_is_and_known_where_each_was_used():
+    one, story = rule("first_use", of="destination", declared=["acme", "*.example.org"]), Story()
+    assert not story.fires(one, MONDAY_US, destination="acme, a.example.org")
+    assert story.fires(one, MONDAY_US, destination="mallory.net, a.example.org")
+    assert story.fires(one, MONDAY_US, destination="none named")
+    learned = rule("first_use", of="destination", learn_for="1s", learn_calls=1)
+    story.call(MONDAY_US, destination="acme")
+    story.call(MONDAY_US, destination="b.example.org")
+    assert not story.fires(learned, MONDAY_US + DAY_US, destination="b.example.org, acme")
+    assert story.fires(learned, MONDAY_US + DAY_US, destination="b.example.org, mallory.net")
+
+
 def test_off_hours_fire_in_an_hour_that_no_day_of_its_sort_has_used():
     one, story = rule("off_hours", learn_for="5d", learn_calls=5), Story()
     end_us = busy_days(story, 5, 0)

@@ -12,7 +12,7 @@ from haltline.upstreams.model import Caller, NotSent, OutcomeUnknown, UpstreamCa
 __all__ = ["ScriptedUpstream", "text_result"]
 
 Script = Callable[[UpstreamCall], Awaitable[dict[str, Any]]]
-SCHEMA = {"type": "object", "properties": {"amount": {"type": "integer"}}}
+SCHEMA = {"type": "object", "properties": {"amount": {"type": "integer"}, "recipient": {"type": "string"}}}
 
 
 def text_result(text: str = "done", **more: Any) -> dict[str, Any]:

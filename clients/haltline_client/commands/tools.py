@@ -65,6 +65,12 @@ def _print_tools(desk: Desk, result: ToolList) -> None:
         desk.page.wrapped(f"One credential for all agents: {', '.join(shared)}", head="")
     if any(one.get("state") == "quarantined" for one in result["tools"]):
         desk.page.wrapped("A quarantined tool is not served. What changed: haltline tools pin --diff", head="")
+    for one in result["tools"]:
+        if one.get("problem"):
+            text = (
+                f"{clean(one['tool'])}: {clean(one['problem'])}, so every call is refused. Mend its entry in the policy"
+            )
+            desk.page.wrapped(text, head="")
     if any(one["price"] is None for one in result["tools"]):
         desk.page.wrapped(
             "A tool without a price is refused. Write entries for review: haltline tools import UPSTREAM", head=""

@@ -114,7 +114,7 @@ def _look(
     folder: Path, config: Path | None, data: str | None
 ) -> tuple[str | None, tuple[Problem, ...], tuple[Problem, ...]]:
     """Version, problems and warnings of what a broker would read there."""
-    from haltline.commands.unpriced import unpriced  # noqa: PLC0415
+    from haltline.commands.seen import misfits  # noqa: PLC0415
     from haltline.policy.folder import read_folder  # noqa: PLC0415 - keeps `--help` fast
     from haltline.policy.policy import Policy  # noqa: PLC0415
     from haltline.policy.review import review  # noqa: PLC0415
@@ -123,7 +123,7 @@ def _look(
     here = config or config_of(folder, os.environ)
     try:
         merged = read_folder(folder, None if here is None else channel_names(here))
-        return Policy(merged).version, (), (*review(merged), *unpriced(merged, data))
+        return Policy(merged).version, (), (*review(merged), *misfits(merged, data))
     except ConfigError as error:
         return None, error.problems, ()
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from haltline.audit import Kind
 from haltline.control.views import shown_upstream
 from haltline.errors import Conflict, NotFound, RequestError, StoreError
+from haltline.policy.destination import missing_from
 from haltline.policy.patterns import check_pattern
 from haltline.upstreams.model import UpstreamError
 
@@ -61,6 +62,8 @@ class Tools:
         spec = self._parts.catalog.upstream(tool.upstream).spec
         pin = self._parts.pins.shown(tool.upstream, tool.own_name)
         served = pin is not None and pin.serves(tool.digest)
+        reaches = None if policy is None else policy.reaches(tool.name, tool.upstream)
+        missing = None if reaches is None else missing_from(tool.input_schema, reaches)
         return {
             "tool": tool.name,
             "upstream": tool.upstream,
@@ -72,6 +75,7 @@ class Tools:
             "state": "pinned" if served else "quarantined",
             "flags": [] if pin is None else list(pin.why),
             "digest": tool.digest,
+            "problem": None if missing is None else f"destination {reaches}: it has no argument {missing}",
         }
 
     async def import_tools(self, request: Request, *, upstream: str, reason: str | None = None) -> r.ImportedTools:

@@ -10,11 +10,13 @@ from urllib.parse import urlsplit
 
 from haltline.policy.paths import find, parse_path
 
-__all__ = ["argument_of", "check_destination", "destination_of"]
+__all__ = ["argument_of", "check_destination", "destination_of", "missing_from"]
 
 _WRITTEN = re.compile(r"(?:(host|root)\((.+)\)|(.+))", re.DOTALL)
 _LONGEST = 200
 _UNNAMED = "none named"
+_OPEN = ("patternProperties", "additionalProperties", "$ref", "allOf", "anyOf", "oneOf", "if")
+"""Where one of these stands, an argument may come from elsewhere."""
 
 
 def check_destination(text: object) -> str:
@@ -46,6 +48,26 @@ def destination_of(text: str) -> Callable[[Mapping[str, Any]], str]:
         return f"{names[: _LONGEST - 20]}, … {sha256(names.encode('utf-8', 'surrogatepass')).hexdigest()[:12]}"
 
     return read
+
+
+def missing_from(schema: Mapping[str, Any] | None, text: str) -> str | None:
+    """What of the path a tool's inputSchema does not have; None where it has all of it, or does not say."""
+    here: Any = schema
+    done: list[str] = []
+    for step in parse_path(_parts(text)[1]):
+        if not isinstance(here, Mapping):
+            return None
+        if not isinstance(step, str):  # an entry of a list, or each
+            here = here.get("items")
+            continue
+        done.append(step)
+        known = here.get("properties")
+        if not isinstance(known, Mapping) or any(here.get(key) not in (None, False) for key in _OPEN):
+            return None
+        if step not in known:
+            return ".".join(done)
+        here = known[step]
+    return None
 
 
 def _parts(text: str) -> tuple[str, str]:

@@ -13,7 +13,7 @@ from haltline.policy.budget import Calls, Concurrent, PerCall, Priced, PriceMaxi
 from haltline.policy.caps import effective
 from haltline.policy.model import CapKind
 from haltline.policy.patterns import any_of
-from haltline.policy.rules import Arguments, Halted, InputSchema, Open, Tools, Unknown
+from haltline.policy.rules import Arguments, Halted, InputSchema, Open, Reaches, Tools, Unknown
 from haltline.policy.tiers import OPEN_SESSION
 
 if TYPE_CHECKING:
@@ -88,6 +88,7 @@ class Rulebook:
             unknown_scopes,
             tools,
             _hours(tier, scopes, who),
+            (Reaches(),),
             (InputSchema(self.schemas, self.audit),),
             tuple(Arguments(scope.name, rule, rule.audit) for scope in scopes for rule in scope.rules),
             *_money(tier, limits, self.currency),

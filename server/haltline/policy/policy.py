@@ -150,6 +150,10 @@ class Policy:
         """For whoever has no price of their own. None: unpriced, so every call is refused (R6)."""
         return self._terms.of(tool, upstream).price
 
+    def reaches(self, tool: str, upstream: str) -> str | None:
+        """How it is read whom a call of this tool reaches, as it was written."""
+        return self._terms.of(tool, upstream).reaches
+
     def terms_for(self, who: Principal, tool: str, upstream: str) -> Terms:
         """What holds for calls of this tool by this caller."""
         return self._terms.of(tool, upstream, who.agent, who.tier)

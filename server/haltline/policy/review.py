@@ -25,6 +25,7 @@ def review(merged: Merged) -> tuple[Problem, ...]:
         *_idle_rules(merged),
         *_idle_prices(merged),
         *_prices_for_nobody(merged),
+        *_rules_for_nobody(merged),
     )
     return tuple(sorted(found, key=lambda problem: (problem.file, problem.line or 0)))
 
@@ -74,6 +75,17 @@ def _prices_for_nobody(merged: Merged) -> Iterator[Problem]:
             if tier not in merged.content.tiers:
                 path = ("tools", pattern, "price_for", "tiers", tier)
                 yield merged.problem(path, f"there is no tier {tier}, so this price is never used")
+
+
+def _rules_for_nobody(merged: Merged) -> Iterator[Problem]:
+    for name, rule in merged.content.rules.items():
+        tiers = merged.content.tiers if rule.tiers is None else rule.tiers
+        granted = [pattern for tier in tiers for pattern in merged.content.tiers[tier].tools]
+        for index, pattern in enumerate(rule.tools or ()):
+            if not _any_overlap(pattern, granted):
+                whom = "no tier" if rule.tiers is None else f"none of its tiers ({', '.join(rule.tiers)})"
+                path = ("rules", name, "tools", index)
+                yield merged.problem(path, f"{whom} grants {pattern}, so this watches no call")
 
 
 def _any_overlap(pattern: str, patterns: Iterable[str]) -> bool:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
 
+from haltline.policy.destination import missing_from
 from haltline.policy.hours import DAYS, hours_to_json, is_open, local_time
 from haltline.policy.model import Reason
 
@@ -27,6 +28,7 @@ __all__ = [
     "Halted",
     "InputSchema",
     "Open",
+    "Reaches",
     "Refusal",
     "Rule",
     "Tools",
@@ -217,6 +219,27 @@ class Arguments:
 
     def fine(self, asked: Asked) -> str:
         return f"holds: {self.rule.demand}" if self.rule.applies(asked.call.tool) else ""
+
+
+@dataclass(frozen=True, slots=True)
+class Reaches:
+    """Where it is said how to read whom a call reaches, the tool has that argument: else every call would hide it (P6)."""
+
+    name: str = "destination"
+    where: str = "tools"
+    audit: bool = False
+
+    def ask(self, asked: Asked) -> Refusal | None:
+        reaches, schema = asked.terms.reaches, asked.call.input_schema
+        missing = None if reaches is None or schema is None else missing_from(schema, reaches)
+        if missing is None:
+            return None
+        text = f"whom {asked.call.tool} reaches is to be read from {reaches}, but its inputSchema has no {missing}"
+        return refuse("policy.error", f"{text}; an operator has to mend its entry under tools", {"argument": missing})
+
+    def fine(self, asked: Asked) -> str:
+        reads = asked.terms.destination
+        return "" if reads is None else f"reaches {reads(asked.call.arguments)}"
 
 
 def stamp(at_us: int) -> str:

@@ -67,7 +67,9 @@ class Terms:
     said: str = ""
     """The price as the audit event keeps it."""
     destination: Callable[[Mapping[str, Any]], str] | None = field(default=None, compare=False)
-    """Whom or what a call reaches, from its arguments; empty where they do not say."""
+    """Whom or what a call reaches, from its arguments; None where nobody said how to read it."""
+    reaches: str | None = None
+    """The same as it was written."""
 
     @property
     def most_micros(self) -> int | None:
@@ -118,6 +120,7 @@ class TermsTable:
         price = price or self._declared_price(tool, declared) or default_price
         return Terms(
             destination=None if reaches is None else destination_of(reaches),
+            reaches=reaches,
             price=price,
             said="" if price is None else price.said,
             read_only=default.read_only if read_only is None else read_only,

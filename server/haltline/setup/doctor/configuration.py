@@ -13,12 +13,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from haltline.errors import ConfigError
-from haltline.policy.policy import ToolDefaults, load_policy
+from haltline.errors import ConfigError, StoreError
+from haltline.policy.destination import missing_from
+from haltline.policy.policy import Policy, ToolDefaults, load_policy
 from haltline.setup.doctor.descriptions import description
 from haltline.setup.doctor.finding import Finding
 from haltline.setup.doctor.functions import functions
 from haltline.setup.listeners import Listener, is_loopback
+from haltline.setup.seen_tools import seen_tools
 from haltline.setup.settings import Settings
 from haltline.upstreams.credentials import NONE
 from haltline.upstreams.model import UpstreamSpec
@@ -43,6 +45,24 @@ def policy(settings: Settings) -> Iterator[Finding]:
     else:
         mode = "" if loaded.mode == "enforce" else f", mode {loaded.mode}: nothing is refused by its rules"
         yield Finding("policy", "warn" if mode else "ok", f"{settings.policies}, version {loaded.version}{mode}")
+        yield from _astray(settings, loaded)
+
+
+def _astray(settings: Settings, policy: Policy) -> Iterator[Finding]:
+    """Tools of which whom a call reaches is to be read where they have no such argument."""
+    database = settings.data / "haltline.db"
+    try:
+        seen = seen_tools(database) if database.is_file() else []
+    except StoreError:  # the check of the database says what is wrong with it
+        return
+    for tool in seen:
+        reaches = policy.reaches(tool.name, tool.upstream)
+        missing = None if reaches is None else missing_from(tool.schema, reaches)
+        if missing is not None and tool.schema is not None:
+            text = f"{tool.name}: destination {reaches}: its inputSchema has no {missing}, so every call is refused"
+            yield Finding(
+                "policy", "warn", text, "mend its entry under tools; haltline policy check names file and line"
+            )
 
 
 def upstreams(settings: Settings, environ: Mapping[str, str]) -> Iterator[Finding]:
