@@ -151,6 +151,21 @@ class NastyHttp:
         await self.release.wait()
         return await self.do_good(writer, message)
 
+    async def do_held_stream(self, writer: Writer, message: dict[str, Any]) -> bool:
+        """Tells of progress before and after it is released, and then answers."""
+        token = message["params"].get("_meta", {}).get("progressToken")
+        await self._stream(writer)
+        for progress in (1, 2):
+            told = {"method": "notifications/progress", "params": {"progressToken": token, "progress": progress}}
+            await self._event(writer, told)
+            await self.release.wait()
+        await self._event(writer, {"id": message["id"], "result": self.RESULT})
+        return await self._end(writer)
+
+    async def do_held_large(self, writer: Writer, message: dict[str, Any]) -> bool:
+        await self.release.wait()
+        return await self._json(writer, message, {"content": [{"type": "text", "text": "x" * MIB}]})
+
     async def do_streamed(self, writer: Writer, message: dict[str, Any]) -> bool:
         """Notifications of every sort, a ping and another request, then the answer."""
         token = message["params"].get("_meta", {}).get("progressToken")

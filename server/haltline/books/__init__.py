@@ -8,6 +8,7 @@ more by itself, in one snapshot, so that a call that ends meanwhile is no fault.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -81,8 +82,7 @@ class _Walk:
         self._head = GENESIS
         self._open: dict[str, Story] = {}
         self._named: set[str] = set()
-        row = connection.execute("SELECT since FROM terms").fetchone()
-        self._terms_since = 0 if row is None else int(row[0])
+        self._terms_since = _terms_since(connection)
 
     def piece(self) -> list[tuple[Any, ...]]:
         return self._connection.execute(
@@ -179,6 +179,14 @@ class _Walk:
             elif story is not None and kind in _OF_CALLS:
                 story.hear(seq, kind, said_by(body))
         return story
+
+
+def _terms_since(connection: sqlite3.Connection) -> float:
+    """The last event that does not say what of its price a hold keeps. A copy may be of an older schema: then all of them."""
+    if connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'terms'").fetchone() is None:
+        return math.inf
+    row = connection.execute("SELECT since FROM terms").fetchone()
+    return 0 if row is None else int(row[0])
 
 
 @contextmanager

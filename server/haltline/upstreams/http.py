@@ -24,6 +24,7 @@ from haltline.upstreams import faults
 from haltline.upstreams.http_ears import Ears
 from haltline.upstreams.http_eras import Handshake, Modern, Speaker, param_header_map
 from haltline.upstreams.http_handshake import HandshakeRefused, Handshakes
+from haltline.upstreams.http_late import LATE_S, Overtime
 from haltline.upstreams.http_line import HttpLine
 from haltline.upstreams.http_reply import Reply
 from haltline.upstreams.http_watch import watch_list
@@ -53,10 +54,20 @@ _NOT_OF_A_CALL = frozenset({LIST_CHANGED, "notifications/cancelled"})
 
 
 class HttpUpstream:
-    """`tls`: another context than the system's. `handshake_only`: do not ask for the newer era."""
+    """`tls`: another context than the system's. `handshake_only`: do not ask for the newer era. `late_s`: how long an answer
+    is still heard after its deadline.
+    """
 
-    def __init__(self, spec: UpstreamSpec, *, tls: ssl.SSLContext | None = None, handshake_only: bool = False) -> None:
+    def __init__(
+        self,
+        spec: UpstreamSpec,
+        *,
+        tls: ssl.SSLContext | None = None,
+        handshake_only: bool = False,
+        late_s: float = LATE_S,
+    ) -> None:
         self._spec = spec
+        self._overtime = Overtime(spec.name, late_s)
         self._line = HttpLine(spec, tls)
         self._places = Places(spec.name, spec.max_concurrent)
         self._handshakes = Handshakes(spec, self._line)
@@ -140,6 +151,7 @@ class HttpUpstream:
 
     async def forget(self, caller: Caller, *, session_only: bool) -> None:
         self._ears.forget(caller, session_only=session_only)
+        self._overtime.forget(caller, session_only=session_only)
         await self._handshakes.forget(caller, session_only=session_only)
 
     async def aclose(self) -> None:
@@ -147,6 +159,7 @@ class HttpUpstream:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        self._overtime.close()
         await self._ears.aclose()
         await self._handshakes.aclose()
         self._line.close()
@@ -167,6 +180,7 @@ class HttpUpstream:
         hear = partial(self._hear, speaker, call)
         reply = Reply(self._spec.name, identifier, self._spec.max_result_bytes, hear)
         overdue = (deadline, faults.overdue(self._spec.name, call.deadline_s))
+        late = partial(self._overtime.keep, call)
         sent = False
 
         def before_send() -> None:
@@ -175,7 +189,7 @@ class HttpUpstream:
             sent = True
 
         try:
-            return await self._line.post(headers, body, reply, before_send=before_send, overdue=overdue)
+            return await self._line.post(headers, body, reply, before_send=before_send, overdue=overdue, late=late)
         except asyncio.CancelledError:
             if sent:
                 self._call_off(speaker, identifier)

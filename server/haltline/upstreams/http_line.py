@@ -17,12 +17,14 @@ from haltline.errors import ConfigError
 from haltline.upstreams import faults
 from haltline.upstreams.address import Address
 from haltline.upstreams.http_reply import Paused, Reply, exchange
-from haltline.upstreams.http_wire import NoConnection, Pool
+from haltline.upstreams.http_wire import Connection, NoConnection, Pool
 from haltline.upstreams.model import NotSent, UpstreamError, UpstreamSpec
 
 __all__ = ["HttpLine"]
 
 log = structlog.get_logger(__name__)
+Late = Callable[[Exception, Reply, Connection, Pool], bool]
+"""Told at a deadline, with the error of it: whether it takes over what still comes."""
 
 RETRY_S = 1.0
 """Before a paused stream is taken up again, where the upstream does not say how long; never shorter than the next."""
@@ -72,8 +74,9 @@ class HttpLine:
         *,
         before_send: Callable[[], None] = lambda: None,
         overdue: tuple[float, Exception],
+        late: Late | None = None,
     ) -> dict[str, Any]:
-        """Raises NotSent, OutcomeUnknown, or what `before_send` raises.
+        """Raises NotSent, OutcomeUnknown, or what `before_send` raises. `late`: who may hear of an answer after the deadline.
 
         A stream that ends before its answer, in a session of the handshake era, is taken up where it says (2025-11-25,
         transports): its upstream closed it so as not to hold a connection meanwhile, or the line broke.
@@ -81,12 +84,17 @@ class HttpLine:
         reply.resumable = "Mcp-Session-Id" in headers
         data = b"".join((self._post, self._said(headers), b"Content-Length: %d\r\n\r\n" % len(body), body))
         try:
-            return await self._exchange(data, reply, before_send, overdue)
+            return await self._exchange(data, reply, before_send, overdue, late)
         except Paused as paused:
-            return await self._taken_up(headers, reply, paused, overdue)
+            return await self._taken_up(headers, reply, paused, overdue, late)
 
     async def _taken_up(
-        self, headers: Mapping[str, str], reply: Reply, paused: Paused, overdue: tuple[float, Exception]
+        self,
+        headers: Mapping[str, str],
+        reply: Reply,
+        paused: Paused,
+        overdue: tuple[float, Exception],
+        late: Late | None,
     ) -> dict[str, Any]:
         """The rest of a stream, in as many parts as it comes. Whatever fails now, the request has left."""
         loop = asyncio.get_running_loop()
@@ -98,7 +106,7 @@ class HttpLine:
             head = {"Accept": "text/event-stream", **headers, "Last-Event-ID": paused.last_id}
             reply = reply.again()
             try:
-                return await self._exchange(self._request(b"GET", head), reply, lambda: None, overdue)
+                return await self._exchange(self._request(b"GET", head), reply, lambda: None, overdue, late)
             except Paused as again:
                 paused = again
             except NotSent as error:
@@ -144,11 +152,24 @@ class HttpLine:
         return deadline, faults.overdue(self._spec.name, round(deadline - now, 1))
 
     async def _exchange(
-        self, data: bytes, reply: Reply, before_send: Callable[[], None], overdue: tuple[float, Exception]
+        self,
+        data: bytes,
+        reply: Reply,
+        before_send: Callable[[], None],
+        overdue: tuple[float, Exception],
+        late: Late | None = None,
     ) -> dict[str, Any]:
         ready_by = min(overdue[0], asyncio.get_running_loop().time() + self._spec.connect_timeout_s)
         try:
-            return await exchange(self._pool, data, reply, before_send=before_send, ready_by=ready_by, overdue=overdue)
+            return await exchange(
+                self._pool,
+                data,
+                reply,
+                before_send=before_send,
+                ready_by=ready_by,
+                overdue=overdue,
+                late=None if late is None else lambda connection: late(overdue[1], reply, connection, self._pool),
+            )
         except NoConnection as error:
             raise faults.unreachable(self._spec.name, str(error)) from error
 

@@ -72,6 +72,16 @@ class Reply:
         self.answered = False
         self.resumable = False
 
+    def goes_on(self, error: Exception, most_bytes: int) -> bool:
+        """Whoever waits is told `error`; the answer, if it comes, is another future's. False where too much has come."""
+        if self.answer.done() or self._size > most_bytes:
+            return False
+        told, self.answer = self.answer, asyncio.get_running_loop().create_future()
+        self._max, self._on_message, self.resumable = min(self._max, most_bytes), _pass_over, False
+        told.set_exception(error)
+        told.exception()  # whoever waited may have been cancelled in the same moment
+        return True
+
     def again(self) -> Reply:
         """For the rest of a stream that paused. The bounds hold for all of it together."""
         rest = Reply(self._name, self._id, self._max, self._on_message)
@@ -183,6 +193,10 @@ class Reply:
             self.answer.set_result(answer)
 
 
+def _pass_over(message: dict[str, Any]) -> None:
+    del message
+
+
 async def exchange(
     pool: Pool,
     data: bytes,
@@ -191,19 +205,28 @@ async def exchange(
     before_send: Callable[[], None],
     ready_by: float,
     overdue: tuple[float, Exception],
+    late: Callable[[Connection], bool] | None = None,
 ) -> Answer:
     """Send one request once and wait for its answer until the loop time in `overdue`, when it ends with that error.
 
     Raises NoConnection while nothing was sent (by the loop time `ready_by` at the latest), what `before_send` raises, or
-    what the reply ends with. When cancelled, the connection is closed at once.
+    what the reply ends with. When cancelled, the connection is closed at once. `late` may take it over at the deadline,
+    with the reply: then it has told whoever waits.
     """
     connection = await _sent(pool, data, reply, before_send, ready_by)
-    timer = asyncio.get_running_loop().call_at(overdue[0], reply.fail, overdue[1])
+    waited = reply.answer
+
+    def give_up() -> None:
+        if late is None or not late(connection):
+            reply.fail(overdue[1])
+
+    timer = asyncio.get_running_loop().call_at(overdue[0], give_up)
     try:
-        return await reply.answer
+        return await waited
     finally:
         timer.cancel()
-        pool.release(connection, answered=reply.answered)
+        if reply.answer is waited:
+            pool.release(connection, answered=reply.answered)
 
 
 async def _sent(
