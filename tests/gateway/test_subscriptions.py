@@ -121,6 +121,7 @@ async def w(tmp_path, notes):
 @asynccontextmanager
 async def running(w, host):
     """A gateway that has just started."""
+    w.clock.forward(1)
     gateway = Gateway(w.parts, w.broker, w.doorman, Attempts(w.parts.writer, w.parts.audit), "0.1.0")
     async with served_face(gateway) as url, httpx.AsyncClient(timeout=30) as http:
         host.url, host.http = url, http
@@ -230,6 +231,24 @@ async def test_a_session_is_known_by_its_credential_and_a_wrong_one_loses_it_not
     async with running(w, host):
         await host.work()
         await until(lambda: notes.subscribed)
+
+
+@pytest.mark.promise("P5")
+async def test_a_session_that_was_forgotten_for_newer_ones_is_not_subscribed_again_by_itself(w, notes):
+    host, _ = await settled(w, notes)
+    async with running(w, host):
+        await host.work()
+        await until(lambda: notes.subscribed and ONE in notes.subscribed[0])
+        await host.post("resources/subscribe", {"uri": ONE})
+        notes.subscribed.clear()
+        mine = host.headers["Mcp-Session-Id"]
+        for _ in range(OF_ONE_OWNER_MAX):
+            await host.initialize()
+        host.headers["Mcp-Session-Id"] = mine
+        await host.work()
+        assert notes.levels[-1] == "error"
+        await until(lambda: notes.quieted)
+    assert notes.subscribed == []
 
 
 async def test_a_session_that_its_client_ended_is_forgotten(w, notes):

@@ -40,10 +40,11 @@ class Wish:
 
 @dataclass(frozen=True, slots=True)
 class Set:
-    """What one session set. `wishes`: by URI."""
+    """What one session set. `wishes`: by URI. `at_us`: when it last did so, where it was read."""
 
     log_level: str | None = None
     wishes: Mapping[str, Wish] = field(default_factory=dict)
+    at_us: int = field(default=0, compare=False)
 
 
 class Remembered:
@@ -75,14 +76,14 @@ class Remembered:
         """What the session had set; None: it cannot be read now."""
         try:
             row = await self._parts.reader.row(
-                "SELECT log_level, wishes FROM conversations WHERE id = ?", (_digest(session_key),)
+                "SELECT log_level, wishes, changed_us FROM conversations WHERE id = ?", (_digest(session_key),)
             )
         except (StoreError, TimeoutError) as error:
             log.warning("session_settings_not_read", error=str(error))
             return None
         if row is None:
             return Set()
-        return Set(row[0], {uri: Wish(upstream, subject) for uri, upstream, subject in json.loads(row[1])})
+        return Set(row[0], {uri: Wish(upstream, subject) for uri, upstream, subject in json.loads(row[1])}, row[2])
 
     async def forget(self, session_key: str) -> None:
         """It has ended."""

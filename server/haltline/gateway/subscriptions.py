@@ -53,6 +53,7 @@ class Subscriptions:
         self._wishes: dict[Conversation, dict[str, Wish]] = {}
         """Of sessions that came back: what is not subscribed to again yet."""
         self._reviving: set[asyncio.Task[None]] = set()
+        self._since_us = parts.clock.now_us()
 
     def hearer(self, conversation: Conversation | None) -> Hearer | None:
         return None if conversation is None else self._sessions.get(conversation)
@@ -134,13 +135,17 @@ class Subscriptions:
         await self._remembered.forget(session_key)
 
     async def recall(self, conversation: Conversation, session_key: str) -> None:
-        """Once for a session that this process has not opened itself."""
+        """Once for a session that this process has not opened itself, or has forgotten for others.
+
+        Only a restart is a reason to subscribe again: who has more sessions than are remembered could else make each of
+        his requests many calls.
+        """
         known = await self._remembered.recall(session_key)
         if known is None or conversation.recalled:
             return
         conversation.recalled = True
         conversation.log_level = conversation.log_level or known.log_level
-        if known.wishes and not conversation.ended:
+        if known.wishes and known.at_us < self._since_us and not conversation.ended:
             self._wishes[conversation] = dict(known.wishes)
             self.hearer_of(conversation)  # so that its end is heard of
 
