@@ -29,7 +29,7 @@ from haltline.calls.watching import marks, watched
 from haltline.errors import NotFound, StoreUnavailable
 from haltline.identity import Unknown
 from haltline.ledger import Hold
-from haltline.policy.drill import DRILL, is_drill
+from haltline.policy.drill import is_drill
 from haltline.policy.model import Allow, Deny, Halt, Principal, Reason
 from haltline.rules.afterwards import ask_at_end
 
@@ -346,7 +346,7 @@ def _hold(call: str, who: Principal, tool: Tool, allow: Allow, now_us: int) -> H
         agent_id=who.agent_id,
         session_id=who.session_id,
         tool=tool.name,
-        upstream=DRILL if is_drill(who) else tool.upstream,  # that of what no cap of the drilled agent counts
+        upstream=records.upstream_of(who, tool),
         amount_micros=allow.amount_micros,
         charged_micros=None,
         state="held",

@@ -118,6 +118,8 @@ def test_a_drill_leaves_its_evidence_and_nothing_else(broker):
         assert control.list_sessions()["sessions"] == []
         assert control.list_tools()["tools"] == []
         assert sum(agent["spent_day"]["micros"] for agent in after["agents"]) == 0
+    for proof in (broker.verify(), broker.haltline("ledger", "check")):
+        assert proof.code == 0, proof.out
 
 
 async def test_the_tools_of_drills_are_nobody_else_s(broker):

@@ -171,7 +171,7 @@ def _print_stats(desk: Desk, one: AlertStats) -> None:
     page.fact("unseen", Styled(count(one["unseen"]), "bad" if one["unseen"] else "good"))
     page.fact("escalated", count(one["escalated"]))
     page.fact("resolved", count(one["resolved"]))
-    page.fact("to acknowledge", _spread(one["to_acknowledge_s"]))
+    page.fact("to ack", _spread(one["to_acknowledge_s"]))
     page.fact("to act", _spread(one["to_act_s"]))
 
 

@@ -11,7 +11,7 @@ from haltline_client.commands.balances import balance_cells, print_allowances
 from haltline_client.commands.desk import Desk, examples, operator_options
 from haltline_client.commands.page import Column, Page, Styled, state
 from haltline_client.commands.stops import print_halt
-from haltline_client.commands.words import age, amount, bare_amount, clean, count, duration, moment, size
+from haltline_client.commands.words import age, amount, bare_amount, clean, count, duration, many, moment, size
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -150,4 +150,4 @@ def upstream_words(one: object) -> tuple[str | Styled, ...]:
     fields = one if isinstance(one, dict) else {}
     detail = f": {clean(fields['detail'])}" if fields.get("detail") else ""
     name, kind = clean(fields.get("name")), clean(fields.get("kind"))
-    return (f"{name} ", state(fields.get("state")), f"  {count(fields.get('tools'))} tools ({kind}){detail}")
+    return (f"{name} ", state(fields.get("state")), f"  {many(int(fields.get('tools') or 0), 'tool')} ({kind}){detail}")

@@ -44,6 +44,7 @@ __all__ = [
     "replayed",
     "resolved",
     "undo",
+    "upstream_of",
     "waits_for_input",
 ]
 
@@ -86,11 +87,16 @@ class Said(NamedTuple):
             session=self.who.session_id or None,
             call=self.call,
             tool=self.request.tool,
-            upstream=None if self.tool is None else self.tool.upstream,
+            upstream=None if self.tool is None else upstream_of(self.who, self.tool),
             policy=self.policy,
             body={**described, "facts": as_recorded(self.judged.facts), "from": self.request.source},
             payloads={"arguments": self.request.arguments},
         )
+
+
+def upstream_of(who: Principal, tool: Tool) -> str:
+    """Under which name a call is kept: a drill's are all the drill's own, for no cap and no rule of its agent counts them."""
+    return DRILL if is_drill(who) else tool.upstream
 
 
 def allowed(tx: Tx, parts: Parts, said: Said, allow: Allow) -> None:
@@ -202,7 +208,7 @@ def _of_call(
         session=who.session_id or None,
         call=call,
         tool=admitted.tool.name,
-        upstream=admitted.tool.upstream,
+        upstream=upstream_of(who, admitted.tool),
         policy=admitted.policy_version,
         body={**body, "drill": True} if is_drill(who) else body,
         payloads=payloads,

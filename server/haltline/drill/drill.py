@@ -32,6 +32,7 @@ from haltline.policy.drill import DRILL, DRILL_TOOLS
 from haltline.policy.tiers import OPEN_SESSION
 from haltline.upstreams.drill import TICK, WORK, DrillUpstream, Seen
 from haltline.upstreams.tool_names import tool_name
+from haltline_client.commands.words import many
 
 if TYPE_CHECKING:
     from haltline.parts import Parts
@@ -188,7 +189,7 @@ class Drill:
         self._stopped_at = time.monotonic()
         took_ms = since_ms(begun)
         await crew.tell({"do": "stopped"})
-        return f"{self.session} in {took_ms} ms, {done['calls_cancelled']} running calls cancelled"
+        return f"{self.session} in {took_ms} ms, {many(done['calls_cancelled'], 'running call')} cancelled"
 
     async def _loop_stopped(self, crew: Clients, seen: Seen, begun: int) -> str:
         loop = await crew.heard("loop")
