@@ -1,76 +1,137 @@
-"""Brokered calls with all shipped rules on against all off: interleaved rounds in one process, ratios paired by round.
+"""Brokered calls with all shipped rules on against all off: two brokers as they ship, the same load on both in turns.
 
-Real store and policy, an upstream that answers at once, so that nothing hides what the rules cost.
-usage: PYTHONPATH=server:clients:tests python tests/bench/rules.py [ROUNDS] [CALLS]
+usage: PYTHONPATH=tests python tests/bench/rules.py [--rounds N] [--calls N] [--quick] [--scratch FOLDER]
+Rounds are short and paired, so that what else the machine does meets both alike. Beside the calls a second stands the CPU
+time of the broker's process for a call, which others do not touch; the interval is that of the mean of the paired ratios.
 """
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import statistics
 import sys
 import tempfile
 import time
-from contextlib import AsyncExitStack
+from contextlib import ExitStack
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from haltline.calls.watcher import Watcher
-from haltline.clock import Clock
-from support.world import World, world
+import processes
+from machine import described, load_a_core
+
+from support.broker_process import BrokerProcess, broker_process
+from support.callers import Caller
 
 __all__ = ["main"]
 
-WAITERS = 32
 RULES = Path(__file__).parents[2] / "policies" / "rules.yaml"
 OFF = """
 version: "1"
 tiers:
   experimental: {tools: []}
   staging: {tools: []}
-  production: {tools: ["*"], caps: {task: "1000.00", day: "10000.00"}}
+  production: {tools: ["*"], caps: {task: "100000.00", day: "100000.00"}}
 tools:
-  payments__charge: {price: "0.000001", destination: args.payee}
+  http__echo: {price: "0.000001", destination: args.payee}
 """
+AGENTS, CALLERS = 8, 16
+AT_LEAST = 0.90
+"""Of the throughput with all rules off."""
+Z_95 = 1.96
 
 
-async def burst(there: World, token: str, calls: int, round_number: int) -> float:
-    """Seconds for so many calls, `WAITERS` at once, none equal to another."""
+@dataclass
+class Side:
+    """One of the two brokers, and what each round took."""
 
-    async def line(number: int) -> None:
-        for call in range(calls // WAITERS):
-            answer = await there.call(token, arguments={"payee": "acme", "n": f"{round_number} {number} {call}"})
-            assert not answer["result"].get("isError"), answer
+    broker: BrokerProcess
+    callers: list[Caller]
+    seconds: list[float] = field(default_factory=list)
+    cpu_s: list[float] = field(default_factory=list)
 
-    begun = time.perf_counter()
-    await asyncio.gather(*(line(number) for number in range(WAITERS)))
-    return time.perf_counter() - begun
+    async def burst(self, calls: int, number: int) -> None:
+        """So many calls, all callers at once, none equal to another."""
+
+        async def line(which: int, caller: Caller) -> None:
+            for call in range(calls // len(self.callers)):
+                answer = await caller.call(
+                    "http__echo", {"text": "{}", "payee": "acme", "n": f"{number}/{which}/{call}"}
+                )
+                if answer.kind != "result":
+                    raise processes.Failed(f"a call was not answered: {answer}")
+
+        before, begun = processes.cpu_s(self.broker.pid), time.perf_counter()
+        await asyncio.gather(*(line(which, caller) for which, caller in enumerate(self.callers)))
+        self.seconds.append(time.perf_counter() - begun)
+        if before is not None:
+            self.cpu_s.append((processes.cpu_s(self.broker.pid) or before) - before)
 
 
-async def measure(rounds: int, calls: int) -> None:
+def main() -> int:
+    asked = _arguments()
     on = OFF + RULES.read_text(encoding="utf-8").replace('version: "1"\n', "")
-    ratios = []
-    async with AsyncExitStack() as stack:
-        worlds: list[tuple[World, str]] = []
-        for policy in (OFF, on):
-            folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-            there = await stack.enter_async_context(world(folder, policy=policy, clock=Clock()))  # type: ignore[arg-type]
-            _, token = await there.session(await there.agent(tier="production"))
-            watching = asyncio.create_task(Watcher(there.parts).run())
-            stack.callback(watching.cancel)
-            worlds.append((there, token))
-        for number in range(rounds + 1):
-            order = (0, 1) if number % 2 else (1, 0)
-            took = {which: await burst(*worlds[which], calls, number) for which in order}
-            if number:  # the first round warms up
-                ratios.append(took[0] / took[1])
-                print(f"round {number}: off {calls / took[0]:7.0f}/s   on {calls / took[1]:7.0f}/s   {ratios[-1]:.3f}")
-    print(f"throughput with all rules on: {statistics.median(ratios):.3f} of that with all off (median of {rounds})")
+    with tempfile.TemporaryDirectory(prefix="haltline-rules-", dir=asked.scratch) as scratch, ExitStack() as stack:
+        folder = Path(scratch)
+        port, _ = stack.enter_context(processes.server("upstream.py", folder=folder))
+        upstreams = {"http": {"url": f"http://127.0.0.1:{port}/mcp", "max_concurrent": 64}}
+        off, ruled = (
+            _opened(stack.enter_context(broker_process(folder / name, upstreams=upstreams, policy=policy)))
+            for name, policy in (("off", OFF), ("on", on))
+        )
+        print(f"on {described(folder)}, load {load_a_core():.1f} a core")
+        asyncio.run(_rounds(off, ruled, asked.rounds, asked.calls))
+    return 0 if _told(off, ruled, asked.calls) else 1
 
 
-def main() -> None:
-    asked = [int(one) for one in sys.argv[1:]] or [8, 1600]
-    asyncio.run(measure(asked[0], asked[1] if len(asked) > 1 else 1600))
+def _opened(broker: BrokerProcess) -> Side:
+    broker.await_tools("http__echo")
+    opened = broker.open([f"agent-{number}" for number in range(AGENTS)], "production", each=CALLERS // AGENTS)
+    return Side(broker, [Caller(broker.agents_port, one.token, "json") for one in opened])
+
+
+async def _rounds(off: Side, on: Side, rounds: int, calls: int) -> None:
+    for number in range(rounds + 1):
+        for side in (off, on) if number % 2 else (on, off):
+            await side.burst(calls, number)
+        if number == 0:  # it warms up
+            for side in (off, on):
+                side.seconds.clear()
+                side.cpu_s.clear()
+
+
+def _told(off: Side, on: Side, calls: int) -> bool:
+    speed = [without / ruled for without, ruled in zip(off.seconds, on.seconds, strict=True)]
+    for name, side in (("off", off), ("on", on)):
+        cpu = f", {statistics.median(side.cpu_s) / calls * 1e6:.0f} µs of CPU a call" if side.cpu_s else ""
+        print(f"rules {name}: {calls / statistics.median(side.seconds):.0f} calls/s{cpu}")
+    mean, within = _interval(speed)
+    print(f"throughput with all rules on: {mean:.3f} ± {within:.3f} of that with all off ({len(speed)} paired rounds)")
+    if off.cpu_s and on.cpu_s:
+        mean, within = _interval([without / ruled for without, ruled in zip(off.cpu_s, on.cpu_s, strict=True)])
+        print(f"calls for the same CPU time:  {mean:.3f} ± {within:.3f}")
+    print(f"→ at least {AT_LEAST:g}: {'yes' if mean - within >= AT_LEAST else 'no'}")
+    return mean - within >= AT_LEAST
+
+
+def _interval(ratios: list[float]) -> tuple[float, float]:
+    """Their mean and half the width of its 95 % interval, the outermost tenth left out on either side."""
+    kept = sorted(ratios)[len(ratios) // 10 : len(ratios) - len(ratios) // 10]
+    spread = statistics.stdev(kept) if len(kept) > 1 else 0.0
+    return statistics.fmean(kept), Z_95 * spread / len(kept) ** 0.5
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=60)
+    parser.add_argument("--calls", type=int, default=320, help="in each round, of each broker")
+    parser.add_argument("--quick", action="store_true", help="four rounds: does everything work?")
+    parser.add_argument("--scratch", type=Path, help="where the brokers' data lies meanwhile; a real disk")
+    asked = parser.parse_args()
+    if asked.quick:
+        asked.rounds = 4
+    return asked
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

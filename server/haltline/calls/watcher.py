@@ -75,7 +75,9 @@ class Watcher:
                 self._of_silence, policy=policy, agent_id=agent_id, session_id=session_id, silent=tuple(silent)
             )
             await self._parts.writer.run(unit)
-        while self._parts.signals.waits:
+        for _ in range(
+            0, self._parts.signals.waits, AGENTS_A_UNIT
+        ):  # not of what is told meanwhile: that would never end
             await self._parts.writer.run(lambda tx: self._of_facts(tx, policy))
 
     async def look_at_sessions(self) -> None:

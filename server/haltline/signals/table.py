@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from hashlib import blake2b
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from haltline.signals import snapshots
@@ -37,7 +38,7 @@ class Signals:
         self._key = key
         self._most = remembered_max
         self._agents: dict[str, AgentSignals] = {}
-        self._touched: set[str] = set()
+        self._touched: dict[str, None] = {}
         self._unsaved: set[str] = set()
         self._caught_up = ""
         """At a start: the agent, by its id, up to which every history was looked at."""
@@ -47,13 +48,16 @@ class Signals:
         self._agents.clear()
 
     @property
-    def waits(self) -> bool:
-        """Something was folded since `touched` was last asked."""
-        return bool(self._touched)
+    def waits(self) -> int:
+        """How many agents have facts since `touched` named them."""
+        return len(self._touched)
 
     def touched(self, most: int) -> list[str]:
-        """Agents with facts since they were last named here."""
-        return [self._touched.pop() for _ in range(min(most, len(self._touched)))]
+        """Agents with facts since they were last named here, the one that waits longest first."""
+        found = list(islice(self._touched, most))
+        for agent_id in found:
+            del self._touched[agent_id]
+        return found
 
     def same(self, tool: str, arguments: Mapping[str, Any]) -> str:
         """Equal for calls of one tool with equal arguments, and saying nothing of them."""
@@ -71,7 +75,7 @@ class Signals:
             self.agent(tx, agent_id)  # which reads this event too
         else:
             state.fold(Fact.of(seq, tx.now_us, kind, named, body), self._zone())
-        self._touched.add(agent_id)
+        self._touched[agent_id] = None
         self._unsaved.add(agent_id)
 
     def agent(self, tx: Tx, agent_id: str) -> AgentSignals:
