@@ -107,6 +107,7 @@ def test_the_version_is_what_the_files_say_and_not_how(tmp_path):
     assert len({one.version, other.version, upstream.version}) == 3
     assert one.version.startswith("p_")
     assert len(one.version) == 14
+    assert upstream.version.startswith(f"{one.version}+")
 
 
 def test_limits_are_the_strictest_and_say_where_they_are_written(tmp_path):

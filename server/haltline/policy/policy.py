@@ -246,15 +246,20 @@ def load_policy(
 
 
 def _version(merged: Merged, defaults: Mapping[str, ToolDefaults]) -> str:
-    """The same for files that say the same, whatever their names, order and comments."""
-    content = merged.content.model_dump(mode="json", by_alias=True)
-    said: dict[str, object] = {
-        "policy": content,
-        "defaults": {name: _said_of(default) for name, default in defaults.items()},
-    }
+    """`p_` and a digest of the files, the same for files that say the same, whatever their names, order and comments.
+
+    Where something else says what tools cost by default, `+` and a digest of that: decisions depend on both.
+    """
+    files: dict[str, object] = {"policy": merged.content.model_dump(mode="json", by_alias=True)}
     if merged.content.alerts.routes:
-        said["routes"] = list(merged.content.alerts.routes)  # their order says something
-    return "p_" + hashlib.sha256(orjson.dumps(said, option=orjson.OPT_SORT_KEYS)).hexdigest()[:12]
+        files["routes"] = list(merged.content.alerts.routes)  # their order says something
+    version = f"p_{_digest(files)[:12]}"
+    said = {name: _said_of(default) for name, default in defaults.items()}
+    return f"{version}+{_digest(said)[:6]}" if said else version
+
+
+def _digest(said: Mapping[str, object]) -> str:
+    return hashlib.sha256(orjson.dumps(said, option=orjson.OPT_SORT_KEYS)).hexdigest()
 
 
 def _said_of(default: ToolDefaults) -> dict[str, object]:

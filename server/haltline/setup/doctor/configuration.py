@@ -43,8 +43,9 @@ def policy(settings: Settings) -> Iterator[Finding]:
     except ConfigError as error:
         yield from problems("policy", error)
     else:
+        files, _, _ = loaded.version.partition("+")  # code of tools adds to the rest, and is not loaded here
         mode = "" if loaded.mode == "enforce" else f", mode {loaded.mode}: nothing is refused by its rules"
-        yield Finding("policy", "warn" if mode else "ok", f"{settings.policies}, version {loaded.version}{mode}")
+        yield Finding("policy", "warn" if mode else "ok", f"{settings.policies}, version {files}{mode}")
         yield from _astray(settings, loaded)
 
 
