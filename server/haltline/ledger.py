@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from haltline.accounts import AgentAccount, Differs, TaskAccount
     from haltline.store.writer import Tx
 
-__all__ = ["Hold", "HoldState", "Ledger", "Spent"]
+__all__ = ["Doubted", "Hold", "HoldState", "Ledger", "Spent"]
 
 _LIFE: frozenset[tuple[HoldState, HoldState]] = frozenset(
     {
@@ -67,6 +67,15 @@ class Spent(NamedTuple):
     rate_counts: dict[int, int]
     rate_resets_us: dict[int, int]
     agent_running: int
+
+
+class Doubted(NamedTuple):
+    """The calls in doubt: since when the first is, and when the first ends by itself."""
+
+    calls: int
+    amount_micros: int
+    oldest_us: int | None
+    charges_at_us: int | None
 
 
 class Ledger:
@@ -174,6 +183,14 @@ class Ledger:
             (most,),
         )
         return [_hold(row) for row in rows.fetchall()]
+
+    def doubted(self, tx: Tx) -> Doubted:
+        """All of them in figures."""
+        row = tx.execute(
+            "SELECT count(*), coalesce(sum(amount_micros), 0), min(doubt_us), min(charges_at_us) FROM holds"
+            " WHERE state IN ('held', 'in_doubt') AND state = 'in_doubt'"
+        ).fetchone()
+        return Doubted(*row)
 
     def due(self, tx: Tx, most: int = 500) -> list[Hold]:
         """In-doubt holds whose deadline has come, the oldest first, `most` at once."""

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 __all__ = ["AGENTS_A_UNIT", "Agents", "agent_state", "today"]
 
-AGENTS_A_UNIT = 50
+AGENTS_A_UNIT = 20
 """So many are looked at in one unit of work, so that no call waits long behind a list."""
 SESSIONS_SHOWN = 50
 

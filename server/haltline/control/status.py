@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from haltline.halts import HaltRow
     from haltline.health import Health
     from haltline.identity import AgentRow
-    from haltline.ledger import Hold
+    from haltline.ledger import Doubted
     from haltline.store.writer import Tx
     from haltline_client import cap_results as c
     from haltline_client import results as r
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 __all__ = ["StatusDesk"]
 
 HALTS_MAX = 500
-IN_DOUBT_MAX = 100_000
 
 
 class StatusDesk:
@@ -63,14 +62,14 @@ class StatusDesk:
             "store": store,
         }
 
-    def _first(self, tx: Tx, _: Operator) -> tuple[int, list[tuple[AgentRow, int]], list[Hold], s.StatusStore]:
+    def _first(self, tx: Tx, _: Operator) -> tuple[int, list[tuple[AgentRow, int]], Doubted, s.StatusStore]:
         pages, page_bytes = (tx.execute(f"PRAGMA {name}").fetchone()[0] for name in ("page_count", "page_size"))
         store: s.StatusStore = {
             "events": self._parts.audit.head(tx)[0],
             "size_bytes": pages * page_bytes + self._parts.writer.wal_bytes,
             "queue": self._parts.writer.waiting,
         }
-        return tx.now_us, self._parts.identity.agents(tx), self._parts.ledger.in_doubt(tx, IN_DOUBT_MAX), store
+        return tx.now_us, self._parts.identity.agents(tx), self._parts.ledger.doubted(tx), store
 
     def _agent(self, tx: Tx, agent: AgentRow, sessions_open: int) -> s.StatusAgent:
         now = today(tx, self._desk, agent)
@@ -91,14 +90,12 @@ class StatusDesk:
             return {"version": "none", "mode": "refusing", "problems": problems}
         return {"version": policies.current.version, "mode": policies.current.mode, "problems": problems}
 
-    def _in_doubt(self, holds: list[Hold]) -> s.StatusInDoubt:
-        deadline = holds[0].charges_at_us if holds else None
-        times = [hold.doubt_us for hold in holds if hold.doubt_us is not None]
+    def _in_doubt(self, found: Doubted) -> s.StatusInDoubt:
         return {
-            "count": len(holds),
-            "amount": Shown(self._parts.policies.current).money(sum(hold.amount_micros for hold in holds)),
-            "oldest_at": iso(min(times)) if times else None,
-            "charges_at": iso(deadline) if deadline is not None else None,
+            "count": found.calls,
+            "amount": Shown(self._parts.policies.current).money(found.amount_micros),
+            "oldest_at": None if found.oldest_us is None else iso(found.oldest_us),
+            "charges_at": None if found.charges_at_us is None else iso(found.charges_at_us),
         }
 
 
