@@ -145,6 +145,7 @@ class CallsMachine(RuleBasedStateMachine):
         self.broker.rows.execute(
             "UPDATE sessions SET expires_us = ? WHERE id = ?", (people["short"].expires_us, self.template.ids["short"])
         )
+        self.broker.parts.identity.forget()
         self.names = {identifier: name for name, identifier in self.template.ids.items()}
         self.made: dict[int, Made] = {}
         self.said: dict[int, dict[str, Any] | None] = {}

@@ -43,7 +43,7 @@ from haltline.quarantine import Quarantine
 from haltline.redact import Redactor
 from haltline.signals.table import Signals
 from haltline.store.database import connect_writer
-from haltline.store.writer import Tx
+from haltline.store.unit import Batch, Tx
 from haltline.upstreams.catalog import Catalog
 from haltline.upstreams.model import NotSent, OutcomeUnknown, UpstreamCall, UpstreamSpec
 from haltline.wire.eras import IDEMPOTENCY_KEY
@@ -84,14 +84,16 @@ class InlineWriter:
             raise Killed
         fault, self.fault = self.fault, None
         self.connection.execute("BEGIN IMMEDIATE")
-        tx = Tx(self.connection, self._now_us())
+        batch = Batch(self.connection, self._now_us())
+        tx = Tx(batch)
         try:
             result = unit(tx)
-        except BaseException:
-            self.connection.execute("ROLLBACK")
-            for step in tx._on_rollback:
-                step()
+            after = tx.end()
+        except BaseException as error:
+            tx.undo(error)
+            self.connection.execute("COMMIT")
             raise
+        batch.write()
         self.connection.execute("ROLLBACK" if fault in {"lost", "killed before"} else "COMMIT")
         if fault in {"killed before", "killed after"}:
             self._dead = True
@@ -100,7 +102,7 @@ class InlineWriter:
             for hook in self._on_lost:
                 hook()
             raise StoreUnavailable("the disk went away")
-        for step in tx._after_commit:
+        for step in after:
             step()
         return result
 
@@ -352,13 +354,14 @@ def parts_on(source: PolicySource, catalog: Catalog, clock: Clock, writer: Inlin
     signals = Signals(lambda: source.zone, bytes(32))
     audit.listener = signals.heard
     reader: Any = InlineReader(writer)
-    for remembers in (audit, ledger, signals, pins):
-        writer.on_lost(remembers.forget)
-    return Parts(
+    parts = Parts(
         clock=clock, writer=writer, reader=reader, identity=Identity(bytes(32)), halts=Halts(), ledger=ledger, audit=audit,
         outbox=Outbox([], writer, reader, clock), catalog=catalog, calls=RunningCalls(), rounds=Rounds(bytes(32)),
         replays=Replays(bytes(32)), policies=source, pins=pins, signals=signals,
     )  # fmt: skip
+    for remembering in (parts.identity, parts.halts, parts.ledger, parts.audit, parts.pins, parts.signals):
+        writer.on_lost(remembering.forget)
+    return parts
 
 
 def template(
