@@ -153,6 +153,7 @@ async def test_a_stream_ends_with_the_session_that_its_first_subscription_opened
 async def test_of_a_session_that_ended_while_it_subscribed_nothing_is_left_here_or_with_the_upstream(s):
     _, token = await s.w.session(await s.w.agent("a", "all"))
     headers = await s.initialized(token)
+    await s.post(headers, "logging/setLevel", {"level": "error"})
     answers: list[Any] = []
     with anyio.fail_after(30):
         async with anyio.create_task_group() as tasks:
@@ -162,7 +163,8 @@ async def test_of_a_session_that_ended_while_it_subscribed_nothing_is_left_here_
             s.notes.release.set()
     assert "has ended" in answers[0]["error"]["message"]
     assert s.notes.quieted == [ONE]
-    assert (s.streams._sessions, s.streams._hearers._at) == ({}, {})
+    assert (s.streams.subscriptions._sessions, s.streams._hearers._at) == ({}, {})
+    assert await s.w.parts.reader.rows("SELECT * FROM conversations") == []
 
 
 @pytest.mark.promise("P11", "P5")
@@ -179,7 +181,7 @@ async def test_a_session_that_ended_while_it_subscribed_takes_nothing_from_anoth
             await s.http.delete(s.url, headers=ending)
             s.notes.release.set()
     assert s.notes.quieted == []
-    assert [list(hearer.places) for hearer in s.streams._sessions.values()] == [[ONE]]
+    assert [list(hearer.places) for hearer in s.streams.subscriptions._sessions.values()] == [[ONE]]
 
 
 @pytest.mark.promise("P11")
@@ -188,7 +190,7 @@ async def test_subscriptions_under_way_at_once_are_no_more_together_than_one_ses
     headers = await s.initialized(token)
     s.notes.release.set()
     await s.subscribe(headers, ONE, 2, [])
-    (hearer,) = s.streams._sessions.values()
+    (hearer,) = s.streams.subscriptions._sessions.values()
     for number in range(SUBSCRIPTIONS_MAX - 2):
         s.streams._hearers.join(hearer, f"note://{number}", Place("notes", LINE, "notes__resources"))
     s.notes.hold()

@@ -124,7 +124,9 @@ class Subscriptions:
     # through a restart
 
     async def keep(self, conversation: Conversation, session_key: str, token: str | None) -> None:
-        """Durable when it returns, as it is now."""
+        """Durable when it returns, as it is now; nothing of one that has ended."""
+        if conversation.ended:
+            return
         hearer = self._sessions.get(conversation)
         wishes = dict(self._wishes.get(conversation, {}))
         for uri, place in ({} if hearer is None else hearer.places).items():
