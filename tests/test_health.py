@@ -12,6 +12,7 @@ import pytest
 
 from haltline.calls.recovery import Unrecorded
 from haltline.health import Health
+from haltline.store.database import connect_writer
 from haltline.store.writer import Tx, Writer
 from support.broker_process import broker_process
 from support.desk import Desk, desk
@@ -83,6 +84,31 @@ async def test_a_writer_that_is_stuck_in_a_commit_is_not_ready_until_it_goes_on(
             assert health(at).answer() == (200, "ready"), "one that has only begun is not stuck"
             goes_on.set()
     assert asked.answer() == (200, "ready")
+
+
+async def test_a_store_that_cannot_be_written_is_noticed_before_a_call_finds_out(tmp_path: Path, at: Desk) -> None:
+    broken = threading.Event()
+
+    def connect() -> sqlite3.Connection:
+        if broken.is_set():
+            raise OSError("No space left on device")
+        return connect_writer(tmp_path / "other.db")
+
+    writer = Writer(connect, lambda: 1, idle_probe_s=0.01)
+    asked = health(at, writer=writer)
+    writer.start()
+    try:
+        with anyio.fail_after(30):
+            assert asked.answer() == (200, "ready")
+            broken.set()
+            await writer.run(lambda tx: tx.execute("PRAGMA query_only = ON"))  # from now on nothing is written
+            while asked.answer() != (503, "not ready: the store cannot be written"):
+                await anyio.lowlevel.checkpoint()
+            broken.clear()
+            while asked.answer() != (200, "ready"):
+                await anyio.lowlevel.checkpoint()
+    finally:
+        await writer.aclose()
 
 
 async def test_a_writer_that_has_ended_is_not_ready(at: Desk) -> None:

@@ -35,6 +35,8 @@ WAL_ALARM_BYTES = 64 * 1024 * 1024
 """A write-ahead log this long means that some reader keeps it from being checkpointed."""
 PROBE_EVERY_S = 1.0
 """How often a failed store is tried again when nothing else tries it."""
+IDLE_PROBE_EVERY_S = 30.0
+"""So that `/readyz` says that the disk takes nothing before the first call finds out."""
 _BATCH_MAX = 256
 _QUEUE_MAX = 20_000
 _URGENT_MAX = 2_000
@@ -74,7 +76,14 @@ class _Job(Generic[T]):
 class Writer:
     """Owns the writing connection. `connect` is called at start, and in the writer thread again after a failure."""
 
-    def __init__(self, connect: Callable[[], sqlite3.Connection], now_us: Callable[[], int]) -> None:
+    def __init__(
+        self,
+        connect: Callable[[], sqlite3.Connection],
+        now_us: Callable[[], int],
+        *,
+        idle_probe_s: float = IDLE_PROBE_EVERY_S,
+    ) -> None:
+        self._idle_probe_s = idle_probe_s
         self._connect = connect
         self._now_us = now_us
         self._urgent: deque[_Job[Any]] = deque()
@@ -172,7 +181,7 @@ class Writer:
     # in the writer thread
 
     def _take(self) -> list[_Job[Any]]:
-        """The next batch, urgent units first. Empty: closing, or time to try a failed store again."""
+        """The next batch, urgent units first. Empty: closing, or time to see whether the store can be written."""
         while True:
             with self._lock:
                 if self._queue or self._urgent or self._closing:
@@ -183,7 +192,7 @@ class Writer:
                     return batch
                 self._asleep = True
             try:
-                self._bell.get(timeout=PROBE_EVERY_S if self.failure else None)
+                self._bell.get(timeout=PROBE_EVERY_S if self.failure else self._idle_probe_s)
             except queue.Empty:
                 return []
 
