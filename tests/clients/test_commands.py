@@ -25,7 +25,7 @@ CASES = [
         "\nhl_a_once\n|shown once|HALTLINE_TOKEN",
     ),
     ("agents list", "list_agents", {}, "research-bot|experimental|halted|4.98|5.00 USD|anna"),
-    ("agents show bot", "show_agent", {"agent": "bot"}, "halted|mon-fri 08:00-18:00 Europe/Berlin|-0.02|call.succeeded|ses_7Kq2xYz"),
+    ("agents show bot", "show_agent", {"agent": "bot"}, "halted|mon-fri 08:00-18:00 Europe/Berlin|-0.02|call.succeeded|ses_7Kq2xYz|Unusual now\n  9 of 87 calls failed|Usual\n  weekdays 09-17"),
     ("agents reissue bot --credential" + R, "reissue_agent", {"agent": "bot", "reason": "as said", "credential": True}, "may work again|\nhl_a_again\n"),
     (
         "sessions open bot --task t --tool 'search__*' --cap per-call=0.10 --expires-in 1h",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from haltline.policy.watch import CapUse
 from haltline.signals.facts import Fact
 from haltline.signals.state import AgentSignals
 from haltline.signals.words import unusual, usual
@@ -51,3 +52,34 @@ def test_what_stands_out_is_told_with_the_rules_that_fired():
 
 def test_an_agent_that_never_called_has_no_ways():
     assert usual(AgentSignals(), START_US, "USD", "UTC") == ["no call yet"]
+
+
+def test_what_a_person_must_see_at_once_is_told_first():
+    state = AgentSignals()
+    for day in range(9):
+        if day % 7 < 5:
+            for hour in range(9, 17):
+                at_us = START_US + (day * 24 + hour) * HOUR_US
+                tell(
+                    state,
+                    at_us,
+                    "call.allowed",
+                    amount_micros=100_000,
+                    same="a",
+                    facts={"running": 2, "task": [0], "calls": [0]},
+                )
+    now_us = START_US + (9 * 24 + 21) * HOUR_US
+    for _ in range(2):
+        tell(state, now_us, "call.allowed", amount_micros=1_000_000, same="b")
+    assert "up to 3 calls at once" in usual(state, now_us, "USD", "UTC")
+    caps = [
+        CapUse("day", "", 5_000_000, 2_000_000),
+        CapUse("hour", "", 90_000_000, 2_000_000),
+        CapUse("task", "s", 1, 1),
+    ]
+    assert unusual(state, now_us, "USD", "UTC", caps) == [
+        "at the rate of the last 15 min its day cap is reached in 22 min",
+        "the last hour cost 2.00 USD, 20.0 times an active hour's average",
+        "today cost 2.00 USD, 2.5 times an active day's average",
+        "it was at work on wed at 21:00, an hour that no such day had used",
+    ]

@@ -10,7 +10,7 @@ import click
 from haltline_client.commands.balances import print_actions, print_allowances, print_balances
 from haltline_client.commands.caps import cap_option
 from haltline_client.commands.desk import Desk, examples, operator_options, print_token, reason_option
-from haltline_client.commands.page import Column, state
+from haltline_client.commands.page import Column, Page, state
 from haltline_client.commands.sessions import print_sessions
 from haltline_client.commands.stops import cause, since
 from haltline_client.commands.words import amount, bare_amount, caps, clean, count
@@ -158,7 +158,17 @@ def _print_detail(desk: Desk, agent: AgentDetail) -> None:
     print_allowances(desk.page, agent.get("allowances", []), desk.now)
     page.line("")
     print_sessions(desk, agent["sessions"], with_agent=False)
+    _print_ways(page, "Unusual now", agent.get("unusual", []))
+    _print_ways(page, "Usual", agent.get("usual", []))
     print_actions(desk, agent["last_actions"])
+
+
+def _print_ways(page: Page, title: str, told: list[str]) -> None:
+    if told:
+        page.line("")
+        page.title(title)
+    for line in told:
+        page.wrapped(clean(line), head="  ")
 
 
 def _hours_text(hours: Hours | None) -> str:

@@ -14,10 +14,12 @@ from haltline.control.reading import last_actions
 from haltline.control.sessions import parsed_caps, shown_session
 from haltline.control.views import Shown
 from haltline.errors import Conflict, RequestError
+from haltline.facts import gather
 from haltline.halts import EVERYTHING
 from haltline.policy.caps import caps_to_json
 from haltline.policy.hours import hours_from_json, hours_to_json
 from haltline.policy.model import CapKind
+from haltline.rules.asking import caps_of
 from haltline.signals.words import unusual, usual
 from haltline.standings import balances
 
@@ -26,7 +28,7 @@ if TYPE_CHECKING:
 
     from haltline.control.desk import Desk, Operator, Request
     from haltline.identity import AgentRow
-    from haltline.policy.model import HaltFact
+    from haltline.policy.model import HaltFact, Principal
     from haltline.store.writer import Tx
     from haltline_client import cap_results as c
     from haltline_client import results as r
@@ -155,7 +157,7 @@ class Agents:
         halts = self._parts.halts.on(tx, "", row.id)
         limits = () if policy is None else policy.limits(who)
         sessions = self._parts.identity.sessions(tx, agent_id=row.id, all_states=False, most=SESSIONS_SHOWN)
-        normal, odd = self._ways(tx, row.id)
+        normal, odd = self._ways(tx, who)
         return {
             "agent": row.handle,
             "tier": row.tier,
@@ -173,11 +175,14 @@ class Agents:
             "unusual": odd,
         }
 
-    def _ways(self, tx: Tx, agent_id: str) -> tuple[list[str], list[str]]:
+    def _ways(self, tx: Tx, who: Principal) -> tuple[list[str], list[str]]:
         """What was normal, and what is unusual now."""
-        state, policies = self._parts.signals.agent(tx, agent_id), self._parts.policies
-        currency = "" if policies.current is None else policies.current.currency
-        return usual(state, tx.now_us, currency, policies.zone), unusual(state, tx.now_us, currency)
+        state, policies = self._parts.signals.agent(tx, who.agent_id), self._parts.policies
+        policy, zone = policies.current, policies.zone
+        if policy is None:
+            return usual(state, tx.now_us, "", zone), unusual(state, tx.now_us, "", zone)
+        caps = caps_of(policy, who, gather(tx, self._parts, who, policy), who)
+        return usual(state, tx.now_us, policy.currency, zone), unusual(state, tx.now_us, policy.currency, zone, caps)
 
     async def reissue_agent(self, request: Request, *, agent: str, reason: str, credential: bool = False) -> r.Reissued:
         """Let a revoked agent have sessions again; what the day has spent stays spent, its halts stay set (R19)."""

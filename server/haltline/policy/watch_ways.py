@@ -23,6 +23,7 @@ __all__ = [
     "Repeats",
     "Silence",
     "TaskSilence",
+    "usual_hour",
 ]
 
 _HOUR_US = 3_600_000_000
@@ -135,23 +136,13 @@ class OffHours:
     def ask(self, moment: Moment) -> Finding | None:
         if self.declared is not None and self.declared(moment.now_us):
             return None
-        day, hour = week_hour(moment.now_us, moment.time_zone)
-        if self.declared is None and self._usual(moment.history.week, moment.now_us, day, hour):
+        if self.declared is None and usual_hour(moment.history.week, moment.now_us, moment.time_zone):
             return None
         here = local_time(moment.now_us, moment.time_zone)
         observed = f"{DAYS[here.weekday()]} {here:%H:%M}"
         cause = f"{here:%Y-%m-%d}"
         learning = self.declared is None and (self.of.learning(moment) or not moment.history.week_known)
         return Finding(cause, "the agent's hours", observed, {"at": observed}, learning)
-
-    @staticmethod
-    def _usual(week: list[int], now_us: int, day: int, hour: int) -> bool:
-        """An hour is usual a day after it, or the one before or after it, was used on a day of the same sort.
-
-        Not at once: else what goes on into the evening would make each hour usual for the next.
-        """
-        before = now_us // _HOUR_US - 24
-        return any(0 < week[slot] <= before for slot in _alike(day < 5, hour))
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,6 +204,16 @@ class TaskSilence:
                 limit = f"a sign of life within {length(self.for_s)}"
                 return Finding(session, limit, observed, numbers, session=session)
         return None
+
+
+def usual_hour(week: list[int], now_us: int, time_zone: str) -> bool:
+    """An hour is usual a day after it, or the one before or after it, was used on a day of the same sort.
+
+    Not at once: else what goes on into the evening would make each hour usual for the next.
+    """
+    day, hour = week_hour(now_us, time_zone)
+    before = now_us // _HOUR_US - 24
+    return any(0 < week[slot] <= before for slot in _alike(day < 5, hour))
 
 
 @lru_cache(maxsize=48)

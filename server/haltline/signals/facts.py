@@ -50,6 +50,8 @@ class Fact(NamedTuple):
     cause: str = ""
     tasks: tuple[tuple[str, int, int], ...] = ()
     """Of an admitted call, its session's and those above it: (session, money used, calls made) before it."""
+    at_once: int = 0
+    """Calls of the agent that ran when it was admitted, it included."""
     drill: bool = False
     """A drill's, which says nothing of an agent's ways."""
 
@@ -74,6 +76,7 @@ class Fact(NamedTuple):
             rule=body.get("rule", ""),
             cause=body.get("cause", ""),
             tasks=_tasks(named, body) if kind == "call.allowed" else (),
+            at_once=(body.get("facts") or {}).get("running", 0) + 1 if kind == "call.allowed" else 0,
             drill=named.get("upstream") == DRILL or body.get("drill") is True,
         )
 

@@ -81,6 +81,8 @@ class AgentSignals:
     last_us: int = 0
     calls: int = 0
     refused: int = 0
+    at_once: int = 0
+    """The most calls that ever ran at once."""
     hours: Buckets = field(default_factory=lambda: Buckets(HOURS_KEPT))
     """Money by hour of admission."""
     quarters: Buckets = field(default_factory=lambda: Buckets(QUARTERS_KEPT))
@@ -164,6 +166,7 @@ class AgentSignals:
         if not counted:
             return
         self.calls += 1
+        self.at_once = max(self.at_once, fact.at_once)
         slot = hour_of_week(now_us, time_zone)
         self.week[slot] = self.week[slot] or now_us // HOUR_US
         for known, name in (
