@@ -100,6 +100,9 @@ async def test_a_bill_that_breaks_a_cap_of_the_agent_halts_the_agent_too(w):
     _, token = await w.session(agent)
     w.upstream.script["ask"] = answers(w, {"structuredContent": {"cost": 7}})
     await w.call(token, "payments__ask")
+    (halted,) = await w.events("session.halted")
+    task = halted["reasons"][0]["facts"]
+    assert (task["cap"], task["remaining_micros"]) == ("task", -6_500_000), "so that a person can add to it"
     (halted,) = await w.events("agent.halted")
     facts = halted["reasons"][0]["facts"]
     assert (facts["cap"], facts["limit_micros"], facts["settled_micros"], facts["overage_micros"]) == (
