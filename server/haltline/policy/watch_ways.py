@@ -138,10 +138,12 @@ class OffHours:
             return None
         if self.declared is None and usual_hour(moment.history.week, moment.now_us, moment.time_zone):
             return None
+        learning = self.declared is None and (self.of.learning(moment) or not moment.history.week_known)
+        if learning and not self.of.tells_while_learning:
+            return None  # before anything is put in words: it is so for each call of a new agent
         here = local_time(moment.now_us, moment.time_zone)
         observed = f"{DAYS[here.weekday()]} {here:%H:%M}"
         cause = f"{here:%Y-%m-%d}"
-        learning = self.declared is None and (self.of.learning(moment) or not moment.history.week_known)
         return Finding(cause, "the agent's hours", observed, {"at": observed}, learning)
 
 
