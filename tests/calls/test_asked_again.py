@@ -63,6 +63,22 @@ async def test_a_bill_above_its_hold_that_crosses_a_line_halts_the_agent_in_the_
         assert words(await there.call(other)).startswith("Halted [agent.halted]")
 
 
+@pytest.mark.promise("R4", "R27")
+async def test_a_bill_above_the_single_charge_of_a_tier_halts_its_agent(tmp_path):
+    upstream = ScriptedUpstream()
+    upstream.script["slow"] = bills
+    policy = POLICY.replace('day: "10000.00"}}', 'day: "10000.00"}, halts_on: {single_charge: "0.89"}}').replace(
+        "rules:", ""
+    )
+    async with world(tmp_path, policy=policy, upstreams=[upstream]) as there:
+        agent, session, token = await one(there)
+        _, other = await there.session(agent)
+        await there.call(token, "payments__slow")
+        halts = {(halt.scope, halt.subject_id): halt.code for halt in await there.halts()}
+        assert halts == {("session", session): "charge.overage", ("agent", agent.id): "charge.single_exceeded"}
+        assert words(await there.call(other)).startswith("Halted [agent.halted]")
+
+
 @pytest.mark.promise("R8")
 async def test_an_end_that_costs_what_was_held_or_less_asks_nothing_again(tmp_path):
     rules = (

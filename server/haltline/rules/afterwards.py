@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 
 from haltline.facts import gather
 from haltline.policy.drill import DRILL
+from haltline.policy.model import Halt, Reason
+from haltline.policy.money import format_amount
 from haltline.policy.watch_money import Forecast
 from haltline.rules.asking import asked, caps_of, moment
 from haltline.rules.firing import cancel, fire, halt_of, halted, owner_of
@@ -49,6 +51,7 @@ def ask_at_end(tx: Tx, parts: Parts, who: Principal, end: Ended) -> tuple[str, .
     policy = parts.policies.current
     if policy is None or end.upstream == DRILL or not (end.grew or end.failed):
         return ()
+    stopped = _by_the_tier(tx, parts, policy, who, end) if end.grew else ()
     rules = [
         rule
         for rule in policy.watch(who.tier, who.agent)
@@ -56,13 +59,26 @@ def ask_at_end(tx: Tx, parts: Parts, who: Principal, end: Ended) -> tuple[str, .
         and ((rule.at_end == "cost" and end.grew) or (rule.at_end == "failure" and end.failed))
     ]
     if not rules:
-        return ()
+        return stopped
     now = moment(tx, parts, policy, who)._replace(
         tool=end.tool, upstream=end.upstream, amount=end.charged, admitted_us=end.admitted_us
     )
     if any(isinstance(rule, Forecast) for rule in rules):
         now = now._replace(caps=_caps(tx, parts, policy, who))
-    return ask(tx, parts, policy, who, rules, now, call=end.call)
+    return stopped + ask(tx, parts, policy, who, rules, now, call=end.call)
+
+
+def _by_the_tier(tx: Tx, parts: Parts, policy: Policy, who: Principal, end: Ended) -> tuple[str, ...]:
+    """What a tier halts on by itself, here as before a call goes (R4, R27): a single charge above its line."""
+    tier = policy.tier(who.tier)
+    line = None if tier is None else tier.single_charge_micros
+    if line is None or end.charged <= line or parts.halts.on(tx, "", who.agent_id):
+        return ()
+    text = f"a single charge above {format_amount(line, policy.currency)} halts, this call cost {format_amount(end.charged)}"
+    numbers: dict[str, int | str | None] = {"limit_micros": line, "charged_micros": end.charged}
+    halt = Halt((Reason("charge.single_exceeded", text, numbers),), "agent")
+    halted(tx, parts, who, halt, policy.version, call=end.call, tool=end.tool)
+    return (who.agent,)
 
 
 def ask(
