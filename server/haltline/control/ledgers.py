@@ -7,6 +7,7 @@ beside it, in a reader. Changes nothing.
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING
 
 from haltline.accounts import Differs
@@ -16,7 +17,7 @@ from haltline.errors import NotFound
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Callable, Iterator
+    from collections.abc import AsyncIterator, Callable
 
     from haltline.control.desk import Desk, Request
     from haltline.store.writer import Tx
@@ -26,8 +27,9 @@ __all__ = ["FAULTS_MAX", "LedgerDesk"]
 
 FAULTS_MAX = 100
 """More than these are not listed: the first one says where to look."""
-_AT_ONCE = 50
-"""Accounts that one unit loads again: calls wait for it."""
+_UNIT_S = 0.002
+"""So long may one unit load accounts again, for calls wait for it; one account with many calls may take longer."""
+_AT_ONCE_MAX = 256
 
 
 class LedgerDesk:
@@ -38,11 +40,7 @@ class LedgerDesk:
     async def check_ledger(self, request: Request) -> g.LedgerChecked:
         """Every figure in memory against the rows, every row against the events."""
         agents, sessions = await self._desk.act(request, lambda *_: self._parts.ledger.remembered())
-        differences: list[g.LedgerDifference] = []
-        for some in _pieces(agents):
-            differences += await self._parts.writer.run(lambda tx, some=some: self._differing(tx, some, ()))  # type: ignore[misc]  # bound early
-        for some in _pieces(sessions):
-            differences += await self._parts.writer.run(lambda tx, some=some: self._differing(tx, (), some))  # type: ignore[misc]  # bound early
+        differences = [one async for one in self._all_differing(agents, sessions)]
         books, faults = await self._parts.reader.in_thread(_check)
         return {
             "ok": not differences and not faults,
@@ -54,6 +52,29 @@ class LedgerDesk:
             "differences": differences[:FAULTS_MAX],
             "faults": [{"seq": one.seq, "what": one.what} for one in faults],
         }
+
+    async def _all_differing(
+        self, agents: tuple[str, ...], sessions: tuple[str, ...]
+    ) -> AsyncIterator[g.LedgerDifference]:
+        """As many accounts at once as take little time, and the first differences alone."""
+        shown = 0
+        for of_agents, names in ((True, agents), (False, sessions)):
+            start, at_once = 0, 1
+            while start < len(names) and shown < FAULTS_MAX:
+                some = names[start : start + at_once]
+                both = (some, ()) if of_agents else ((), some)
+                found, took_s = await self._parts.writer.run(lambda tx, both=both: self._timed(tx, *both))  # type: ignore[misc]  # bound early
+                start += at_once
+                at_once = max(1, at_once // 2) if took_s > _UNIT_S else min(2 * at_once, _AT_ONCE_MAX)
+                shown += len(found)
+                for one in found:
+                    yield one
+
+    def _timed(
+        self, tx: Tx, agents: tuple[str, ...], sessions: tuple[str, ...]
+    ) -> tuple[list[g.LedgerDifference], float]:
+        began = time.perf_counter()
+        return self._differing(tx, agents, sessions), time.perf_counter() - began
 
     def _differing(self, tx: Tx, agents: tuple[str, ...], sessions: tuple[str, ...]) -> list[g.LedgerDifference]:
         found = self._parts.ledger.differing(tx, agents, sessions)
@@ -100,7 +121,3 @@ def _check(connection: sqlite3.Connection, wanted: Callable[[], bool]) -> tuple[
 
 def _sums(sums: dict[str, int]) -> g.LedgerSums:
     return {"settled": sums["settled"], "held": sums["held"], "in_doubt": sums["in_doubt"]}
-
-
-def _pieces(names: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
-    return (names[start : start + _AT_ONCE] for start in range(0, len(names), _AT_ONCE))
