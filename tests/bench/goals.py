@@ -109,6 +109,7 @@ def of_commands(
     both = f"{official_client['brokered_p50_ms']:.2f} against {official_client['direct_p50_ms']:.2f} ms"
     return [
         Goal("official client, default mode, p50", "× direct", official_client["ratio"], official.GOAL, note=both),
+        Goal("the same, to an upstream that costs nothing", "× direct", official_client["ratio_raw"], official.GOAL),
         Goal("decision alone, 50 rules, 8 caps, p50", "µs", decisions["heavy_us"], 50.0),
         Goal("tools/list of 500 tools, scoped, again", "ms", lists["next_cpu_ms"], 2.0, note="CPU of the broker"),
         Goal(
