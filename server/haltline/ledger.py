@@ -227,7 +227,7 @@ class Ledger:
         )
         for task in tasks:
             task.move(before.state, to, before.amount_micros, charged or 0)
-        agent.move(call_id, to, charged or 0, tx.now_us)
+        agent.move(call_id, to, charged or 0)
         return before
 
     def _touch(self, tx: Tx, agent_id: str, session_id: str) -> tuple[tuple[TaskAccount, ...], AgentAccount]:
