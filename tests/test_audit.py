@@ -467,5 +467,6 @@ def test_every_field_of_an_event_is_in_its_body_or_is_a_payload() -> None:
         "upstream",
         "policy",
         "body",
+        "facts",
         "payloads",
     }

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import re
 import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -28,6 +28,7 @@ __all__ = ["GENESIS", "SALT_BYTES", "Audit", "Event", "Kind", "chain_hash", "pay
 GENESIS = bytes(32)
 """The hash before the first event."""
 SALT_BYTES = 16
+_SALTS_AT_ONCE = 256
 PAYLOAD_MAX_CHARS = 65_536
 """Longer arguments or results are stored up to about here, with their full length."""
 BODY_MAX_CHARS = 65_536
@@ -36,7 +37,21 @@ _OVERLAP_CHARS = 4_096
 _NAME_MAX_CHARS = 512
 _SURROGATES = re.compile("[\ud800-\udfff]")
 _COLUMNS = frozenset(
-    {"seq", "at_us", "kind", "actor", "agent", "agent_id", "session", "call", "tool", "upstream", "policy", "payloads"}
+    {
+        "seq",
+        "at_us",
+        "kind",
+        "actor",
+        "agent",
+        "agent_id",
+        "session",
+        "call",
+        "tool",
+        "upstream",
+        "policy",
+        "facts",
+        "payloads",
+    }
 )
 
 
@@ -121,6 +136,8 @@ class Event(NamedTuple):
     upstream: str | None = None
     policy: str | None = None
     body: Mapping[str, Any] | None = None
+    facts: Mapping[str, Any] | None = None
+    """What a decision read: numbers alone, so nothing in it is searched for secrets."""
     payloads: Mapping[str, Any] | None = None
 
 
@@ -148,6 +165,7 @@ class Audit:
         """Hears every event as it is written; keeps counts alone."""
         """Told of each event about an agent, in the transaction that writes it."""
         self._head: tuple[int, bytes] | None = None
+        self._salts = _random_salts()
 
     def forget(self) -> None:
         """Read the head again from the rows; in the writer thread, when a commit failed."""
@@ -189,12 +207,12 @@ class Audit:
     def _payload(self, value: Any) -> _Payload:
         text = value if isinstance(value, str) else json_text(value)
         if len(text) <= PAYLOAD_MAX_CHARS and self.redactor.leaves(text):
-            return _stored(text, {"chars": len(text)})
+            return _stored(text, {"chars": len(text)}, next(self._salts))
         cut = len(text) > PAYLOAD_MAX_CHARS
         kept = self.redactor.text(text[: PAYLOAD_MAX_CHARS + _OVERLAP_CHARS])
         if cut:  # never up to where the text was cut before it was redacted, however much redacting shortened it
             kept = kept[: min(PAYLOAD_MAX_CHARS, max(len(kept) - _OVERLAP_CHARS, 0))]
-        return _stored(kept, {"chars": len(text), "cut": True} if cut else {"chars": len(text)})
+        return _stored(kept, {"chars": len(text), "cut": True} if cut else {"chars": len(text)}, next(self._salts))
 
     def _body(self, seq: int, at_us: int, event: Event, payloads: Mapping[str, Any]) -> tuple[str | None, bytes]:
         """The tool's name and the event as they are stored."""
@@ -211,6 +229,7 @@ class Audit:
             "tool": tool,
             "upstream": event.upstream,
             "policy": event.policy,
+            "facts": event.facts,
             "payloads": payloads or None,
         }
         fields = {key: value for key, value in fields.items() if value is not None}
@@ -255,9 +274,17 @@ def _inline(data: bytes | None, *, cut: bool) -> Any:
         return text
 
 
-def _stored(text: str, described: dict[str, Any]) -> _Payload:
-    data, salt = text.encode("utf-8", "surrogatepass"), secrets.token_bytes(SALT_BYTES)
+def _stored(text: str, described: dict[str, Any], salt: bytes) -> _Payload:
+    data = text.encode("utf-8", "surrogatepass")
     return _Payload({"sha256": payload_digest(salt, data), **described}, salt, data)
+
+
+def _random_salts() -> Iterator[bytes]:
+    """Many are fetched at once: each fetch lets go of the interpreter, which another thread then keeps for a while."""
+    while True:
+        fetched = secrets.token_bytes(SALT_BYTES * _SALTS_AT_ONCE)
+        for at in range(0, len(fetched), SALT_BYTES):
+            yield fetched[at : at + SALT_BYTES]
 
 
 def _name(text: str) -> str:

@@ -104,13 +104,17 @@ class Redactor:
         """Whether `shapes` certainly changes no text within these values, whose keys are our own."""
         if isinstance(value, str):
             return len(value) < _SHORTEST or value in self._innocent or self._looked_at(value)
+        if value is None or isinstance(value, int):
+            return True
         if isinstance(value, dict):
             return depth > 0 and all(self.leaves_shapes(one, depth - 1) for one in value.values())
         if isinstance(value, list):
             return depth > 0 and all(self.leaves_shapes(one, depth - 1) for one in value)
-        return value is None or isinstance(value, int)
+        return False
 
     def _looked_at(self, text: str) -> bool:
+        if text.isalnum() and text.islower():  # such as a digest: every shape has a sign or a capital letter
+            return True
         if not self._shapeless(text):
             return False
         if len(text) <= _INNOCENT_CHARS:

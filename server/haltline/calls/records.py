@@ -67,7 +67,7 @@ class Said(NamedTuple):
     """What signals read of an admitted call."""
 
     def event(self, kind: Kind, body: Mapping[str, Any]) -> Event:
-        described = dict(body)
+        described = {**body, "from": self.request.source}
         if self.request.method != "tools/call":
             described["method"] = self.request.method
         if self.tool is not None:
@@ -89,7 +89,8 @@ class Said(NamedTuple):
             tool=self.request.tool,
             upstream=None if self.tool is None else upstream_of(self.who, self.tool),
             policy=self.policy,
-            body={**described, "facts": as_recorded(self.judged.facts), "from": self.request.source},
+            body=described,
+            facts=as_recorded(self.judged.facts),
             payloads={"arguments": self.request.arguments},
         )
 

@@ -88,7 +88,10 @@ class Tx:
         return self._batch.connection
 
     def insert(self, sql: str, row: Row) -> None:
-        """A row to be written with others before anything is read, and before all `update`s. It must be one that fits."""
+        """A row to be written with others, before anything is read and before all `update`s.
+
+        It must be one that fits: else no unit of the batch is committed.
+        """
         self._inserts.append((sql, row))
 
     def update(self, sql: str, row: Row) -> None:
