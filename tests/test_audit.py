@@ -333,9 +333,8 @@ def rename_payload(connection: sqlite3.Connection, seq: int, chance: random.Rand
 
 
 def swap_payloads(connection: sqlite3.Connection, seq: int, chance: random.Random) -> int:
-    connection.execute(
-        "UPDATE payloads SET part = CASE part WHEN 'result' THEN 'arguments' ELSE 'result' END WHERE seq = ?", (seq,)
-    )
+    for before, after in (("result", "aside"), ("arguments", "result"), ("aside", "arguments")):
+        connection.execute("UPDATE payloads SET part = ? WHERE seq = ? AND part = ?", (after, seq, before))
     return seq
 
 

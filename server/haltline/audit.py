@@ -37,21 +37,7 @@ _OVERLAP_CHARS = 4_096
 _NAME_MAX_CHARS = 512
 _SURROGATES = re.compile("[\ud800-\udfff]")
 _COLUMNS = frozenset(
-    {
-        "seq",
-        "at_us",
-        "kind",
-        "actor",
-        "agent",
-        "agent_id",
-        "session",
-        "call",
-        "tool",
-        "upstream",
-        "policy",
-        "facts",
-        "payloads",
-    }
+    {"seq", "at_us", "kind", "actor", "agent", "agent_id", "session", "call", "tool", "upstream", "policy", "payloads"}
 )
 
 
@@ -188,7 +174,8 @@ class Audit:
             self.counter(event.kind, event.body or {})
         if self.listener is not None and event.agent_id is not None:
             about = {"session": event.session, "tool": tool, "upstream": event.upstream}
-            self.listener(tx, seq, event.kind, event.agent_id, about, event.body or {})
+            said = event.body or {} if event.facts is None else {**(event.body or {}), "facts": event.facts}
+            self.listener(tx, seq, event.kind, event.agent_id, about, said)
         return seq
 
     def head(self, tx: Tx) -> tuple[int, bytes]:

@@ -135,3 +135,37 @@ def test_any_folder_name_is_only_a_name(tmp_path, name):
     connect_writer(tmp_path / name / "haltline.db").close()
     connect_reader(tmp_path / name / "haltline.db").close()
     assert (tmp_path / name / "haltline.db").exists()
+
+
+def test_a_store_with_payloads_of_before_keeps_them_and_finds_a_session_s_events(tmp_path):
+    file = tmp_path / "haltline.db"
+    with closing(sqlite3.connect(file, isolation_level=None)) as old:
+        for number, sql in migrations().items():
+            if number < 11:
+                old.executescript(f"{sql}\nPRAGMA application_id = {APPLICATION_ID};\nPRAGMA user_version = {number};")
+        old.execute("INSERT INTO agents (id, handle, tier, created_us) VALUES ('a', 'a', 't', 1)")
+        old.execute(
+            "INSERT INTO sessions (id, agent_id, task, opened_by, opened_us, expires_us, last_used_us)"
+            " VALUES ('s', 'a', 't', 'x', 1, 9, 1)"
+        )
+        for seq in range(1, 30):
+            agent = None if seq % 7 == 0 else "a"
+            old.execute(
+                "INSERT INTO events (seq, at_us, kind, agent_id, session_id, body, hash) VALUES (?, 1, 'k', ?, 's', x'', x'')",
+                (seq, agent),
+            )
+            for part in ("result", "arguments"):
+                old.execute("INSERT INTO payloads VALUES (?, ?, x'01', ?)", (seq, part, f"{part} {seq}".encode()))
+    with closing(connect_writer(file)) as led:
+        kept = led.execute("SELECT seq, part, salt, data FROM payloads").fetchall()
+        assert kept == [
+            (seq, part, b"\x01", f"{part} {seq}".encode()) for seq in range(1, 30) for part in ("arguments", "result")
+        ]
+        of_session = (
+            "SELECT count(*) FROM events WHERE seq IN (SELECT seq FROM events WHERE agent_id = 'a' AND session_id = 's'"
+        )
+        alone = " UNION ALL SELECT seq FROM events WHERE agent_id IS NULL AND session_id = 's')"
+        assert led.execute(of_session + alone).fetchone() == (29,)
+        plans = [row[3] for row in led.execute(f"EXPLAIN QUERY PLAN {of_session}{alone}")]
+        assert not [plan for plan in plans if plan.startswith("SCAN")], plans
+        assert led.execute("PRAGMA foreign_key_check").fetchall() == []

@@ -31,6 +31,8 @@ LAST_ACTIONS = 5
 PAGE_MAX_EVENTS = 1_000
 PAGE_MAX_BYTES = 8 * 1024 * 1024
 """A page of large arguments and results ends earlier than asked, and says where the next one begins."""
+_OF_SESSION = "agent_id = (SELECT agent_id FROM sessions WHERE id = ?) AND session_id = ?"
+_ALONE = "agent_id IS NULL AND session_id = ?"
 _LOOKED_AT = 60
 _KIND = re.compile(r"([a-z_]+)(?:\.([a-z_]+|\*)?)?")
 _AGE = re.compile(r"[0-9]{1,9}[smhd]")
@@ -110,10 +112,10 @@ async def page(reader: Reader, filters: Filters, place: Page, *, max_bytes: int 
 
 async def last_actions(reader: Reader, *, agent_id: str | None = None, session_id: str | None = None) -> list[r.Event]:
     """The newest events about an agent or a session, one for each call, oldest first, without payloads."""
-    column, value = ("agent_id", agent_id) if session_id is None else ("session_id", session_id)
+    which, value = ("agent_id = ?", agent_id) if session_id is None else (_OF_SESSION, session_id)
     rows = await reader.rows(
-        f"SELECT body, call_id FROM events WHERE {column} = ? ORDER BY seq DESC LIMIT ?",  # noqa: S608 - two literals
-        (value, _LOOKED_AT),
+        f"SELECT body, call_id FROM events WHERE {which} ORDER BY seq DESC LIMIT ?",  # noqa: S608 - two literals
+        (*[value] * which.count("?"), _LOOKED_AT),
     )
     calls: set[str] = set()
     found: list[dict[str, Any]] = []
@@ -159,7 +161,6 @@ async def _first_at(reader: Reader, at_us: int, top: int) -> int:
 def _where(filters: Filters) -> tuple[str, list[Any]]:
     columns = {
         "agent_id": filters.agent_id,
-        "session_id": filters.session,
         "call_id": filters.call,
         "tool": filters.tool,
         "kind": filters.kind if filters.kind is not None and not filters.kind.endswith(".") else None,
@@ -167,6 +168,11 @@ def _where(filters: Filters) -> tuple[str, list[Any]]:
     set_ones = {column: value for column, value in columns.items() if value is not None}
     text = "".join(f" AND {column} = ?" for column in set_ones)
     given: list[Any] = list(set_ones.values())
+    if filters.session is not None:
+        text += (
+            f" AND seq IN (SELECT seq FROM events WHERE {_OF_SESSION} UNION ALL SELECT seq FROM events WHERE {_ALONE})"  # noqa: S608 - constants
+        )
+        given += [filters.session] * 3
     if filters.kind is not None and filters.kind.endswith("."):
         text += " AND kind >= ? AND kind < ?"
         given += [filters.kind, f"{filters.kind[:-1]}/"]
