@@ -15,7 +15,7 @@ import pytest
 from haltline.policy.policy import Policy, load_policy
 from support.detection import play
 from support.figures import Figures
-from support.traces import FAILURES, KINDS, WEEKS, normal, with_failure
+from support.traces import DAY_US, FAILURES, HOUR_US, KINDS, WEEKS, normal, with_failure
 
 POLICIES = Path(__file__).parents[2] / "policies"
 CAPS = {"experimental": 5_000_000, "staging": 50_000_000, "production": 250_000_000}
@@ -57,6 +57,17 @@ def of_normal(
     return sum(len(one.alarms) for one in told) / weeks, sum(len(one.halts) for one in told) / weeks
 
 
+def late(policy: Policy, seeds: range, *, beside_at_once: bool = False, hours: range = range(24)) -> str:
+    """On how many seeds a bursty agent's slow leak, in these hours, is noticed at half of the daily cap or later."""
+    cap, found = CAPS["staging"], 0
+    for seed in seeds:
+        calls = with_failure("bursty", seed, cap, "slow leak")
+        leaks = [call for call in calls if not call.bad or call.at_us % DAY_US // HOUR_US in hours]
+        first = play(policy, "staging", leaks, beside_at_once=beside_at_once).first
+        found += first is None or 2 * first[2] >= cap
+    return f"{found} of {len(seeds)} seeds at half of the cap or later"
+
+
 @pytest.mark.promise("R27", "R28")
 def test_every_failure_is_noticed_before_half_the_daily_cap_and_normal_agents_are_left_alone(long, tmp_path):
     policy, designed = load_policy(POLICIES), as_designed(tmp_path / "designed")
@@ -72,6 +83,12 @@ def test_every_failure_is_noticed_before_half_the_daily_cap_and_normal_agents_ar
                 figures.must(f"{tier} {kind}: {failure}", told, share < 50, "< 50 %")
         told, _ = latest(policy, tier, "bursty", "slow leak", range(11, 12), beside_at_once=True)
         figures.note(f"{tier} bursty: slow leak, were a new hour usual for the next at once", told)
+    if long:
+        for of, some in (("chosen on", range(10)), ("held out", range(11, 21))):
+            told = f"{late(policy, some)}; were a new hour usual at once {late(policy, some, beside_at_once=True)}"
+            figures.note(f"bursty: slow leak, seeds {of}", told)
+        told = late(policy, range(11, 16), hours=range(9, 18))
+        figures.note("bursty: a leak in its own hours alone, within its own swings", told)
     for tier in tiers:
         total = []
         for kind in KINDS:
