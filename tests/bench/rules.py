@@ -33,7 +33,7 @@ tiers:
   staging: {tools: []}
   production: {tools: ["*"], caps: {task: "100000.00", day: "100000.00"}}
 tools:
-  http__echo: {price: "0.000001", destination: args.payee}
+  http__echo: {price: "0.000001", destination: args.text}
 """
 AGENTS, CALLERS = 8, 16
 AT_LEAST = 0.90
@@ -55,9 +55,7 @@ class Side:
 
         async def line(which: int, caller: Caller) -> None:
             for call in range(calls // len(self.callers)):
-                answer = await caller.call(
-                    "http__echo", {"text": "{}", "payee": "acme", "n": f"{number}/{which}/{call}"}
-                )
+                answer = await caller.call("http__echo", {"text": "{}", "n": f"{number}/{which}/{call}"})
                 if answer.kind != "result":
                     raise processes.Failed(f"a call was not answered: {answer}")
 

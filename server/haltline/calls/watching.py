@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 from haltline.policy.decide import for_child
 from haltline.policy.drill import DRILL
 from haltline.policy.model import Allow
+from haltline.policy.watch import Moment
 from haltline.policy.watch_money import Forecast, SingleCharge
-from haltline.rules.asking import asked, caps_of, moment, task_of
+from haltline.rules.asking import asked, caps_of, task_of
 from haltline.rules.firing import cancel, fire, halt_of, owner_of
 
 if TYPE_CHECKING:
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
     from haltline.parts import Parts
     from haltline.policy.model import Halt, Principal
     from haltline.policy.policy import Policy
-    from haltline.policy.watch import Moment
     from haltline.store.writer import Tx
 
 __all__ = ["marks", "watched"]
@@ -52,19 +52,29 @@ def watched(
     """The judgement after the rules for each call; what fired is recorded, and told unless a halt will tell it."""
     tool, decision = request.target, judged.decision
     rules = () if tool is None or not said else policy.counting(who.tier, who.agent, tool.name)
-    if not rules:
+    if tool is None or not rules:
         return judged
     allowed = isinstance(decision, Allow)
     amount = decision.amount_micros if isinstance(decision, Allow) else decision.reasons[0].facts.get("amount_micros")
     if not isinstance(amount, int):
         return judged
-    now = _about_call(moment(tx, parts, policy, who), request, said, amount)
     mine = [(who, judged.facts), *((one, judged.above[one.session_id]) for one in who.above)] if allowed else []
-    now = now._replace(
-        running=judged.facts.agent_open_calls, tasks=tuple(task_of(policy, one, facts) for one, facts in mine)
+    foresees = any(isinstance(rule, Forecast) for rule in rules)
+    now = Moment(
+        parts.signals.agent(tx, who.agent_id),
+        tx.now_us,
+        policy.currency,
+        policy.time_zone,
+        policy.day_bounds,
+        tool=request.tool,
+        upstream=tool.upstream,
+        destination=said.get("destination", ""),
+        same=said["same"],
+        amount=amount,
+        running=judged.facts.agent_open_calls,
+        tasks=tuple([task_of(policy, one, facts) for one, facts in mine]),
+        caps=tuple([cap for one, facts in mine for cap in caps_of(policy, one, facts, who)]) if foresees else (),
     )
-    if any(isinstance(rule, Forecast) for rule in rules):
-        now = now._replace(caps=tuple(cap for one, facts in mine for cap in caps_of(policy, one, facts, who)))
     found = judged
     for rule in rules:
         if not (allowed or isinstance(rule, SingleCharge)):
@@ -84,14 +94,3 @@ def _halted(judged: Judged, who: Principal, owner: Principal, halt: Halt) -> Jud
     if owner is who:
         return judged._replace(decision=halt)
     return judged._replace(decision=for_child(owner, halt), owner=owner)
-
-
-def _about_call(now: Moment, request: CallRequest, said: Mapping[str, str], amount: int) -> Moment:
-    upstream = "" if request.target is None else request.target.upstream
-    return now._replace(
-        tool=request.tool,
-        upstream=upstream,
-        destination=said.get("destination", ""),
-        same=said["same"],
-        amount=amount,
-    )

@@ -10,7 +10,7 @@ from haltline.policy.model import CapKind
 from haltline.policy.watch import CapUse, Finding, Moment, TaskUse
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterator
 
     from haltline.parts import Parts
     from haltline.policy.model import Facts, Principal
@@ -62,16 +62,13 @@ def caps_of(policy: Policy, owner: Principal, facts: Facts, who: Principal) -> I
 
 def asked(rule: WatchRule, now: Moment) -> list[Fired]:
     """What a rule finds, without that which it keeps quiet about."""
-    found = (_asked(rule, one) for one in _one_by_one(rule, now))
-    return [fired for fired in found if fired is not None]
-
-
-def _one_by_one(rule: WatchRule, now: Moment) -> Iterable[Moment]:
-    if not rule.each:
-        return (now,)
-    several: tuple[Any, ...] = getattr(now, rule.each)
+    several: tuple[Any, ...] = getattr(now, rule.each) if rule.each else ()
+    if len(several) < 2:
+        fired = _asked(rule, now)
+        return [] if fired is None else [fired]
     only: Callable[..., Moment] = now._replace
-    return (only(**{rule.each: (one,)}) for one in several) if len(several) > 1 else (now,)
+    found = (_asked(rule, only(**{rule.each: (one,)})) for one in several)
+    return [fired for fired in found if fired is not None]
 
 
 def _asked(rule: WatchRule, now: Moment) -> Fired | None:
