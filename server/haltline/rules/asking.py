@@ -62,24 +62,31 @@ def caps_of(policy: Policy, owner: Principal, facts: Facts, who: Principal) -> I
 
 def asked(rule: WatchRule, now: Moment) -> list[Fired]:
     """What a rule finds, without that which it keeps quiet about."""
+    finding = _found(rule, now)
+    if finding is None:
+        return []
     several: tuple[Any, ...] = getattr(now, rule.each) if rule.each else ()
-    if len(several) < 2:
-        fired = _asked(rule, now)
-        return [] if fired is None else [fired]
-    only: Callable[..., Moment] = now._replace
-    found = (_asked(rule, only(**{rule.each: (one,)})) for one in several)
-    return [fired for fired in found if fired is not None]
+    if len(several) > 1:  # each is an episode of its own
+        only: Callable[..., Moment] = now._replace
+        findings = [_found(rule, only(**{rule.each: (one,)})) for one in several]
+    else:
+        findings = [finding]
+    told = (_aloud(rule, now, one) for one in findings if one is not None)
+    return [fired for fired in told if fired is not None]
 
 
-def _asked(rule: WatchRule, now: Moment) -> Fired | None:
-    """What it finds, unless it keeps quiet: it learns, or it told of the same cause lately."""
-    of = rule.of
+def _found(rule: WatchRule, now: Moment) -> Finding | None:
     try:
-        finding = rule.ask(now)
+        return rule.ask(now)
     except Exception as error:  # the boundary: a rule that breaks has failed, and a halting one halts (R28)
-        log.error("rule_failed", rule=of.name, exc_info=error)
-        finding = Finding("error", "a rule that can be evaluated", f"it failed with {type(error).__name__}", {})
-    if finding is None or (finding.learning and not of.tells_while_learning):
+        log.error("rule_failed", rule=rule.of.name, exc_info=error)
+        return Finding("error", "a rule that can be evaluated", f"it failed with {type(error).__name__}", {})
+
+
+def _aloud(rule: WatchRule, now: Moment, finding: Finding) -> Fired | None:
+    """None where it keeps quiet: it learns, or it told of the same cause lately."""
+    of = rule.of
+    if finding.learning and not of.tells_while_learning:
         return None
     if finding.learning or of.audit:
         finding = finding._replace(cause=f"{'audit' if of.audit else 'learning'}:{finding.cause}")
