@@ -3,6 +3,7 @@
 # make bench        what brokering costs, in figures           make clean   remove what this file made
 #   (ARGS=--peers: beside others' gateways)              make profile where the time of one brokered call goes
 # make bench-growth the same after years of history         make soak    memory over half an hour of calls
+# make bench-units  what a call's two transactions cost the processor
 # make bench-year   a start with a year of 1,000 agents   make bench-rules  what the rules cost a call
 # make conformance  the official MCP suite, direct and through Haltline
 #
@@ -15,7 +16,7 @@ TOOLS   := .tools
 BIN     := $(VENV)/bin
 PYTEST  := $(BIN)/python -m pytest
 
-.PHONY: demo test lint format bench bench-growth bench-year bench-rules soak profile prove prove-short conformance clean
+.PHONY: demo test lint format bench bench-growth bench-units bench-year bench-rules soak profile prove prove-short conformance clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.installed
@@ -41,6 +42,9 @@ bench-growth: $(VENV)/.installed-dev
 
 soak: $(VENV)/.installed-dev
 	$(BIN)/python tests/bench/soak.py $(ARGS)
+
+bench-units: $(VENV)/.installed-dev
+	PYTHONPATH=tests $(BIN)/python tests/bench/units.py $(ARGS)
 
 bench-year: $(VENV)/.installed-dev
 	PYTHONPATH=tests $(BIN)/python tests/bench/year.py $(ARGS)

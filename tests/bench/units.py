@@ -130,6 +130,8 @@ async def measured(folder: Path, calls: int, profile: cProfile.Profile | None) -
         for number in range(AGENTS):
             agent = await made.agent(f"bench-{number}", brokered.TIERS[number % len(brokered.TIERS)])
             tokens.append((await made.session(agent))[1])
+        await made.parts.writer.aclose()  # its thread ends, and this one opens the store again and is the writer
+        made.parts.writer._connection = None
         units = Units(made, tokens)
         units.run(WARM, AGENTS)
         for batch in BATCHES:
