@@ -221,7 +221,7 @@ class BrokerProcess:
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
-            timeout=120,
+            timeout=300,
             check=False,
         )
         return Ran(done.returncode, done.stdout, done.stderr, (time.perf_counter() - begun) * 1000)
