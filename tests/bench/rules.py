@@ -121,7 +121,7 @@ def _interval(ratios: list[float]) -> tuple[float, float]:
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=60)
+    parser.add_argument("--rounds", type=int, default=45, help="with more, a rule tells of sessions of 1,000 calls")
     parser.add_argument("--calls", type=int, default=320, help="in each round, of each broker")
     parser.add_argument("--quick", action="store_true", help="four rounds: does everything work?")
     parser.add_argument("--scratch", type=Path, help="where the brokers' data lies meanwhile; a real disk")

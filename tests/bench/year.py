@@ -25,7 +25,7 @@ from machine import described
 from year_of_calls import HOUR_US
 
 from haltline.policy.policy import load_policy
-from haltline.policy.watch import Moment
+from haltline.policy.watch import Moment, TaskUse
 from haltline.signals.facts import Fact
 from haltline.signals.state import AgentSignals
 from haltline.store.database import connect_writer
@@ -140,8 +140,8 @@ def _cost_of_an_event(policies: Path, data: Path) -> bool:
         for number in range(EVENTS_A_ROUND // 2):
             at_us = start_us + number * HOUR_US // 40  # 40 calls an hour for two days
             now = Moment(
-                state, at_us, "USD", "UTC", policy.day_bounds, session="s", tool="http__echo", upstream="http",
-                destination="payee-1", same=f"{number}", amount=10_000,
+                state, at_us, "USD", "UTC", policy.day_bounds, tool="http__echo", upstream="http",
+                destination="payee-1", same=f"{number}", amount=10_000, tasks=(TaskUse("s", number, None),),
             )  # fmt: skip
             for rule in rules:
                 rule.ask(now)
