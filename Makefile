@@ -53,7 +53,7 @@ bench-rules: $(VENV)/.installed-dev
 	PYTHONPATH=tests $(BIN)/python tests/bench/rules.py $(ARGS)
 
 profile: $(VENV)/.installed-dev
-	$(BIN)/python tests/bench/profile_call.py $(ARGS)
+	$(BIN)/python tests/bench/profile_call.py --flame profile.svg $(ARGS)
 
 prove: $(VENV)/.installed-dev $(TOOLS)/.installed
 	HALTLINE_PROOFS=full HYPOTHESIS_PROFILE=proofs $(PYTEST) -s tests/proofs tests/test_ledger_machine.py tests/test_ledger_machine_calls.py $(ARGS)

@@ -1,7 +1,7 @@
 """Where the time of a brokered call goes: a broker under load, sampled from outside with py-spy, told in µs a call.
 
 Without py-spy (pip install py-spy) the broker runs under cProfile instead: slower, and without the writer's thread.
-usage: python tests/bench/profile_call.py [--sessions N] [--seconds S] [--era handshake|2026-07-28] [--stdio] [--raw FILE]
+usage: python tests/bench/profile_call.py [--sessions N] [--seconds S] [--era handshake|2026-07-28] [--stdio] [--flame SVG] [--raw FILE]
 """
 
 from __future__ import annotations
@@ -35,13 +35,15 @@ SAMPLES_PER_S = 250
 LEAVES_TOLD = 30
 STEPS: tuple[tuple[str, str], ...] = (
     ("writer: COMMIT and fdatasync, and what surrounds units", "_work (haltline/store/writer.py"),
-    ("identify", "principal (haltline/admission.py"),
+    ("writer: rows written", "_write (haltline/store/unit.py"),
+    ("identify", "principal (haltline/calls/admission.py"),
     ("gather facts", "gather (haltline/facts.py"),
     ("decide", "decide (haltline/policy/policy.py"),
     ("hold", "hold (haltline/ledger.py"),
     ("end the hold", "_end (haltline/ledger.py"),
     ("audit event", "append (haltline/audit.py"),
-    ("upstream", "send (haltline/dispatch.py"),
+    ("rules over the agent's ways", "watched (haltline/calls/watching.py"),
+    ("upstream", "send (haltline/calls/dispatch.py"),
     ("asking the writer and waiting", "run (haltline/store/writer.py"),
     ("answer written", "answer (haltline/wire/reply.py"),
     ("body read and parsed", "read_body (haltline/wire/http.py"),
@@ -55,7 +57,13 @@ STEPS: tuple[tuple[str, str], ...] = (
     ("delivering commits", "deliver_all (haltline/store/writer.py"),
 )
 """Steps of a call by a function on the stack. A sample belongs to the innermost step on it."""
-IDLE = ("wait (threading.py", "_connection_worker_thread (aiosqlite", "get (queue.py", "_worker (concurrent/")
+IDLE = (
+    "wait (threading.py",
+    "_connection_worker_thread (aiosqlite",
+    "get (queue.py",
+    "_take (haltline/store/writer.py",
+    "_worker (concurrent/",
+)
 """Innermost frames of a thread that waits, which py-spy does not tell from one that works everywhere."""
 
 
@@ -86,11 +94,13 @@ def _profile(asked: argparse.Namespace, folder: Path, spy: str | None) -> None:
         tokens = broker.open_sessions(asked.sessions)
         before, switches = cpu_s(broker.pid), voluntary_switches(broker.pid)
         raw = asked.raw or folder / "stacks"
-        spying = _spy(spy, broker.pid, asked.seconds, raw) if spy else None
+        spying = _spy(spy, broker.pid, asked.seconds, raw, "raw") if spy else None
+        drawing = _spy(spy, broker.pid, asked.seconds, asked.flame, "flamegraph") if spy and asked.flame else None
         sample = uvloop.run(_loaded(broker.agents_port, tool, tokens, asked))
         after, switches = cpu_s(broker.pid), voluntary_switches(broker.pid) - switches
-        if spying is not None and spying.wait(60) != 0:
-            raise Failed("py-spy could not read the broker: it needs the right to trace processes")
+        for one in (spying, drawing):
+            if one is not None and one.wait(60) != 0:
+                raise Failed("py-spy could not read the broker: it needs the right to trace processes")
     cpu_us = 0.0 if before is None or after is None else (after - before) / sample.answered * 1e6
     print(
         f"{asked.sessions} sessions, {asked.era}: {sample.per_s:,.0f} calls/s while watched, CPU {cpu_us:.0f} µs a call, "
@@ -98,16 +108,18 @@ def _profile(asked: argparse.Namespace, folder: Path, spy: str | None) -> None:
     )
     if spying is not None:
         _tell_stacks(raw, cpu_us)
+        if asked.flame:
+            print(f"\nflame graph: {asked.flame}")
     else:
         pstats.Stats(str(stats)).sort_stats("tottime").print_stats(LEAVES_TOLD)
 
 
-def _spy(spy: str, pid: int, seconds: float, out: Path) -> subprocess.Popen[bytes]:
+def _spy(spy: str, pid: int, seconds: float, out: Path, form: str) -> subprocess.Popen[bytes]:
     """Watches for so long, from now on."""
     command = [spy, "record", "--pid", str(pid), "--duration", str(int(seconds)), "--rate", str(SAMPLES_PER_S)]
     # Without --nonblocking the broker stands still for each sample, and what is measured is the profiler.
     return subprocess.Popen(
-        [*command, "--nonblocking", "--format", "raw", "--output", str(out)], stdout=subprocess.DEVNULL
+        [*command, "--nonblocking", "--format", form, "--output", str(out)], stdout=subprocess.DEVNULL
     )
 
 
@@ -190,7 +202,8 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--seconds", type=float, default=5.0)
     parser.add_argument("--era", choices=load.ERAS, default="handshake")
     parser.add_argument("--stdio", action="store_true", help="the upstream over stdio")
-    parser.add_argument("--raw", type=Path, help="keep py-spy's collapsed stacks, for a flame graph")
+    parser.add_argument("--flame", type=Path, metavar="SVG", help="also draw a flame graph, for a browser")
+    parser.add_argument("--raw", type=Path, help="keep py-spy's collapsed stacks")
     return parser.parse_args()
 
 
