@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import math
 import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
@@ -276,8 +277,9 @@ async def _all(sessions: Sequence[Session], until: float, sample: Sample, *, kee
 
 
 def percentile(values: Sequence[float], share: float) -> float:
+    """By nearest rank: the smallest value that so large a share of all does not exceed."""
     ordered = sorted(values)
-    return ordered[min(len(ordered) - 1, int(share * len(ordered)))] if ordered else float("nan")
+    return ordered[max(0, math.ceil(share * len(ordered)) - 1)] if ordered else float("nan")
 
 
 def _message(body: bytes, *, stream: bool) -> dict[str, Any]:

@@ -151,10 +151,12 @@ def _judge(
         took_ms[rule].append(max(last_us.get(agent, 0) - at_us, 0) / 1000)
     figures.note("seen leaving by a tap", f"{sum(one.exact for one in receipts)} of {len(receipts)} received")
     figures.note("answers", dict(load.answers))
+    below_ms = BUSY_BELOW_MS if busy() else BELOW_MS
+    every = [one for times in took_ms.values() for one in times]
+    figures.times("committed → last first byte, every rule", every, p99_below_ms=below_ms)
     for rule in RULES:
         figures.equal(f"agents halted by {rule}", len(took_ms[rule]), each)
         figures.note(f"first bytes after the commit, {rule}", after[rule])
-        below_ms = BUSY_BELOW_MS if busy() else BELOW_MS
         figures.times(f"committed → last first byte, {rule}", took_ms[rule], p99_below_ms=below_ms)
     figures.zero("first bytes after a caller had read that its agent is halted", late)
     others = {what: count for what, count in load.answers.items() if what.startswith("bystander")}
