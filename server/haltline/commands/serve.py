@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -64,10 +65,14 @@ def command(
     settings = load_settings(
         config, environ=os.environ, overrides={key: str(value) for key, value in overrides.items() if value is not None}
     )
-    anyio.run(
-        lambda: serve(settings, on_ready=lambda started: _announce(started, operator_token_file)),
-        backend_options={"use_uvloop": True},
-    )
+
+    def ready(started: Started) -> None:
+        _announce(started, operator_token_file)
+        # What is there now stays: without it a full collection, in which every call stands still, is short.
+        gc.collect()
+        gc.freeze()
+
+    anyio.run(lambda: serve(settings, on_ready=ready), backend_options={"use_uvloop": True})
 
 
 def _announce(started: Started, token_file: Path | None) -> None:

@@ -188,6 +188,7 @@ class Connection(asyncio.Protocol):
         self._keep = self._framed and self._parser.should_keep_alive()  # only known here
 
     def _feed(self, data: bytes) -> None:
+        begun = self._pace.worked() if len(data) >= FULL_BYTES else None
         known = self._head_known
         self._parser.feed_data(data)
         if not known:
@@ -205,7 +206,7 @@ class Connection(asyncio.Protocol):
         if not known and self._complete and len(data) <= PIECE_BYTES:
             self._hand_over()
             return
-        self._hand_on()
+        self._hand_on(begun)
         if len(data) >= FULL_BYTES and not self._complete and not self._paused:
             self._rest(0)
 
@@ -215,9 +216,12 @@ class Connection(asyncio.Protocol):
             self._receiver.body(bytes(self._chunks.popleft()))
         self._finish()
 
-    def _hand_on(self) -> None:
-        """Give the receiver what is there of the body, for so long as one turn may take; nothing is read meanwhile."""
-        begun, until = self._pace.worked(), perf_counter() + TURN_S
+    def _hand_on(self, begun: float | None = None) -> None:
+        """Give the receiver what is there of the body, for so long as one turn may take; nothing is read meanwhile.
+
+        `begun`: when the work on it was, where reading it was much of that.
+        """
+        begun, until = self._pace.worked() if begun is None else begun, perf_counter() + TURN_S
         piece = PIECE_BYTES if b"event-stream" in self._headers.get(b"content-type", b"") else FULL_BYTES
         while self._chunks:
             if self._receiver is None:
