@@ -26,11 +26,16 @@ from haltline.upstreams.model import Caller, Peer, UpstreamCall, UpstreamError, 
 from haltline.upstreams.telling import (
     ACKNOWLEDGED,
     CHANGES,
+    NOT_HONOURED,
     SUBSCRIBE,
+    TOO_MANY,
     UNSUBSCRIBE,
     Line,
     Told,
+    admitted_before,
+    fail,
     honours,
+    settle,
     unheard,
     updated,
 )
@@ -46,8 +51,6 @@ TELL_S = 5.0
 FIRST_PAUSE_S = 0.2
 LONGEST_PAUSE_S = 30.0
 PER_LINE_MAX = 512
-_TOO_MANY: dict[str, Any] = {"error": {"code": -32603, "message": "too many subscriptions of this agent"}}
-_NOT_HONOURED: dict[str, Any] = {"error": {"code": -32602, "message": "this resource cannot be subscribed to"}}
 
 
 @dataclass(slots=True, eq=False)
@@ -244,7 +247,7 @@ class Ears:
                 self.quiet(line, uri)
             return {"result": {}}
         if sum(one[0] == line for one in self._streams) >= PER_LINE_MAX:
-            return _TOO_MANY
+            return TOO_MANY
         said: asyncio.Future[dict[str, Any]] = asyncio.get_running_loop().create_future()
         task = self._streams[key] = asyncio.create_task(self._keep_listening(key, speaker, call, said))
         task.add_done_callback(lambda done: self._streams.pop(key) if self._streams.get(key) is done else None)
@@ -272,11 +275,11 @@ class Ears:
             ) as error:  # the boundary of this task: whoever subscribes is told, later ones are tried again
                 log.debug("subscription_ended", upstream=self._spec.name, exc_info=error)
                 answer = {}
-                _fail(said, error)
-            _settle(said, answer if "error" in answer else _NOT_HONOURED)
+                fail(said, error)
+            settle(said, answer if "error" in answer else NOT_HONOURED)
             if said.cancelled() or said.exception() is not None or "error" in said.result():
                 return
-            before_send = _nothing
+            before_send = admitted_before
             long = asyncio.get_running_loop().time() - begun > LONGEST_PAUSE_S
             pause_s = FIRST_PAUSE_S if long else min(2 * pause_s, LONGEST_PAUSE_S)
             await asyncio.sleep(pause_s)
@@ -294,7 +297,7 @@ class Ears:
 
         def hear(message: dict[str, Any]) -> None:
             if message["method"] == ACKNOWLEDGED:
-                _settle(said, {"result": {}} if honours(message, uri) else _NOT_HONOURED)
+                settle(said, {"result": {}} if honours(message, uri) else NOT_HONOURED)
             elif message["method"] in CHANGES:
                 self.told(line, message)
 
@@ -323,18 +326,3 @@ class _Opening(Reply):
     def head(self, status: int, headers: Mapping[bytes, bytes]) -> None:
         super().head(status, headers)
         self._opened()
-
-
-def _settle(said: asyncio.Future[dict[str, Any]], answer: dict[str, Any]) -> None:
-    if not said.done():
-        said.set_result(answer)
-
-
-def _fail(said: asyncio.Future[dict[str, Any]], error: Exception) -> None:
-    if not said.done():
-        said.set_exception(error)
-        said.exception()  # whoever subscribed may have been cancelled in the same moment
-
-
-def _nothing() -> None:
-    """Opened again: what it stands for was admitted before."""

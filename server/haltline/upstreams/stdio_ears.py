@@ -18,7 +18,20 @@ from haltline.upstreams.isolation import Key
 from haltline.upstreams.messages import LIST_CHANGED
 from haltline.upstreams.model import NOBODY, Peer, UpstreamCall
 from haltline.upstreams.stdio_session import StdioSession
-from haltline.upstreams.telling import ACKNOWLEDGED, CHANGES, UNSUBSCRIBE, Line, Told, honours, updated
+from haltline.upstreams.telling import (
+    ACKNOWLEDGED,
+    CHANGES,
+    NOT_HONOURED,
+    TOO_MANY,
+    UNSUBSCRIBE,
+    Line,
+    Told,
+    admitted_before,
+    fail,
+    honours,
+    settle,
+    updated,
+)
 
 __all__ = ["StdioEars"]
 
@@ -28,8 +41,6 @@ FIRST_PAUSE_S = 0.2
 LONGEST_PAUSE_S = 30.0
 PER_PROCESS_MAX = 512
 _LISTS = dict.fromkeys(("toolsListChanged", "promptsListChanged", "resourcesListChanged"), True)
-_TOO_MANY: dict[str, Any] = {"error": {"code": -32603, "message": "too many subscriptions of this agent"}}
-_NOT_HONOURED: dict[str, Any] = {"error": {"code": -32602, "message": "this resource cannot be subscribed to"}}
 
 
 class StdioEars:
@@ -49,9 +60,9 @@ class StdioEars:
         """Listen to this process, and to no other one any more."""
         self.end()
         self._session = session
-        self._listen("", _LISTS, NOBODY, None, _nothing)
+        self._listen("", _LISTS, NOBODY, None, admitted_before)
         for uri in self._lines:  # of a process that ended
-            self._listen(uri, {"resourceSubscriptions": [uri]}, NOBODY, None, _nothing)
+            self._listen(uri, {"resourceSubscriptions": [uri]}, NOBODY, None, admitted_before)
             self._tell_missed(uri)
 
     def end(self) -> None:
@@ -70,7 +81,7 @@ class StdioEars:
                 self._lines[uri].add(line)
             return {"result": {}}
         if len(self._lines) >= PER_PROCESS_MAX:
-            return _TOO_MANY
+            return TOO_MANY
         said: asyncio.Future[dict[str, Any]] = asyncio.get_running_loop().create_future()
         self._lines[uri] = {line}
         self._listen(uri, {"resourceSubscriptions": [uri]}, call.peer, said, call.before_send)
@@ -134,12 +145,12 @@ class StdioEars:
                 answer = await session.listen(wanted, partial(self._hear, uri, said), peer, before_send)
             except Exception as error:  # the boundary of this task: whoever subscribes is told; else its process ended
                 log.debug("subscription_ended", upstream=self._name, exc_info=error)
-                _fail(said, error)
+                fail(said, error)
                 return
-            _settle(said, answer if "error" in answer else _NOT_HONOURED)
+            settle(said, answer if "error" in answer else NOT_HONOURED)
             if said.cancelled() or said.exception() is not None or "error" in said.result():
                 return
-            before_send = _nothing
+            before_send = admitted_before
             long = asyncio.get_running_loop().time() - begun > LONGEST_PAUSE_S
             pause_s = FIRST_PAUSE_S if long else min(2 * pause_s, LONGEST_PAUSE_S)
             await asyncio.sleep(pause_s)
@@ -148,7 +159,7 @@ class StdioEars:
     def _hear(self, uri: str, said: asyncio.Future[dict[str, Any]], message: dict[str, Any]) -> None:
         method = message["method"]
         if method == ACKNOWLEDGED:
-            _settle(said, {"result": {}} if not uri or honours(message, uri) else _NOT_HONOURED)
+            settle(said, {"result": {}} if not uri or honours(message, uri) else NOT_HONOURED)
         elif method == LIST_CHANGED:
             self._changed()
         elif method in CHANGES:
@@ -160,18 +171,3 @@ class StdioEars:
             self._changed()
         for line in [*self._lines.get(uri, ())]:
             self._told(line, updated(uri))
-
-
-def _settle(said: asyncio.Future[dict[str, Any]], answer: dict[str, Any]) -> None:
-    if not said.done():
-        said.set_result(answer)
-
-
-def _fail(said: asyncio.Future[dict[str, Any]], error: Exception) -> None:
-    if not said.done():
-        said.set_exception(error)
-        said.exception()  # whoever subscribed may have been cancelled in the same moment
-
-
-def _nothing() -> None:
-    """Asked for again: what it stands for was admitted before."""

@@ -5,6 +5,7 @@ Names the messages and says how they are handed over; whom they reach is decided
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol, runtime_checkable
 
@@ -14,15 +15,20 @@ from haltline.upstreams.model import Caller, Isolation, Peer
 __all__ = [
     "ACKNOWLEDGED",
     "CHANGES",
+    "NOT_HONOURED",
     "SUBSCRIBE",
     "SUBSCRIBING",
+    "TOO_MANY",
     "UNSUBSCRIBE",
     "UPDATED",
     "Line",
     "Telling",
     "Told",
+    "admitted_before",
+    "fail",
     "honours",
     "line_of",
+    "settle",
     "unheard",
     "updated",
 ]
@@ -37,6 +43,8 @@ CHANGES = frozenset({UPDATED, "notifications/prompts/list_changed", "notificatio
 SUBSCRIBE = "resources/subscribe"
 UNSUBSCRIBE = "resources/unsubscribe"
 SUBSCRIBING = frozenset({SUBSCRIBE, UNSUBSCRIBE})
+TOO_MANY: dict[str, Any] = {"error": {"code": -32603, "message": "too many subscriptions of this agent"}}
+NOT_HONOURED: dict[str, Any] = {"error": {"code": -32602, "message": "this resource cannot be subscribed to"}}
 
 
 @runtime_checkable
@@ -74,3 +82,19 @@ def honours(acknowledged: Mapping[str, Any], uri: str) -> bool:
     granted = params.get("notifications") if isinstance(params, dict) else None
     uris = granted.get("resourceSubscriptions") if isinstance(granted, dict) else None
     return isinstance(uris, list) and uri in uris
+
+
+def settle(said: asyncio.Future[dict[str, Any]], answer: dict[str, Any]) -> None:
+    """What whoever subscribed is answered; only the first counts."""
+    if not said.done():
+        said.set_result(answer)
+
+
+def fail(said: asyncio.Future[dict[str, Any]], error: Exception) -> None:
+    if not said.done():
+        said.set_exception(error)
+        said.exception()  # whoever subscribed may have been cancelled in the same moment
+
+
+def admitted_before() -> None:
+    """In place of the last check before a byte leaves: what is subscribed to again was admitted when it first was."""
