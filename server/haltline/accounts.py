@@ -1,7 +1,7 @@
 """Sums over the ledger's rows, kept in memory so that a decision costs the same however long the history is.
 
 They always say what the writer's connection sees now: changed beside each row, loaded from the rows at first touch,
-dropped when a unit rolls back or a commit fails. Touched in the writer thread alone. Reads the table holds, writes nothing.
+dropped when a unit rolls back or a commit fails. Touched by units alone. Reads the table holds, writes nothing.
 """
 
 from __future__ import annotations

@@ -12,6 +12,7 @@ import re
 import secrets
 from collections.abc import Callable, Iterator, Mapping
 from enum import StrEnum
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from haltline.clock import iso
@@ -148,35 +149,38 @@ class Audit:
         self.redactor = redactor
         self.listener: Listener | None = None
         self.counter: Callable[[str, Mapping[str, Any]], None] | None = None
-        """Hears every event as it is written; keeps counts alone."""
+        """Hears every event that is committed; keeps counts alone."""
         """Told of each event about an agent, in the transaction that writes it."""
         self._head: tuple[int, bytes] | None = None
         self._salts = _random_salts()
 
     def forget(self) -> None:
-        """Read the head again from the rows; in the writer thread, when a commit failed."""
+        """Read the head again from the rows; when a commit failed."""
         self._head = None
 
     def append(self, tx: Tx, event: Event) -> int:
         """Write one event and its payloads; returns its sequence number. What cannot be stored as it is is noted instead."""
-        seq, previous = self.head(tx)
+        before = seq, previous = self.head(tx)
         seq += 1
         payloads = {name: self._payload(value) for name, value in (event.payloads or {}).items()}
         tool, body = self._body(seq, tx.now_us, event, {name: one.described for name, one in payloads.items()})
         digest = chain_hash(previous, body)
-        tx.on_rollback(self.forget)
+        tx.on_rollback(lambda: self._goes_back(before))
         named = (event.agent_id, event.session, event.call, tool)
         tx.insert(_EVENT, (seq, tx.now_us, event.kind.value, *named, body, digest))
         for name, one in payloads.items():
             tx.insert(_PAYLOAD, (seq, name, one.salt, one.data))
         self._head = (seq, digest)
         if self.counter is not None:
-            self.counter(event.kind, event.body or {})
+            tx.after_commit(partial(self.counter, event.kind, event.body or {}))
         if self.listener is not None and event.agent_id is not None:
             about = {"session": event.session, "tool": tool, "upstream": event.upstream}
             said = event.body or {} if event.facts is None else {**(event.body or {}), "facts": event.facts}
             self.listener(tx, seq, event.kind, event.agent_id, about, said)
         return seq
+
+    def _goes_back(self, head: tuple[int, bytes]) -> None:
+        self._head = head
 
     def head(self, tx: Tx) -> tuple[int, bytes]:
         """(sequence number, hash) of the newest event."""

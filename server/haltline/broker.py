@@ -118,7 +118,7 @@ class Broker:
         if self._unrecorded.waiting:
             return _unavailable("outcomes of earlier calls are not recorded yet")
         try:
-            return await self._parts.writer.run(lambda tx: self._decide(tx, running, request))
+            return await self._parts.writer.run(lambda tx: self._decide(tx, running, request), from_memory=True)
         except StoreUnavailable as error:
             # A COMMIT that failed may still have reached the disk: what is there is undone, for nothing was sent.
             self._unrecorded.add(
@@ -315,7 +315,7 @@ class Broker:
                 self._parts.replays.keep(tx, admitted.keyed, running.id, None if running.stopped else kept)
 
         try:
-            await self._parts.writer.run(record)
+            await self._parts.writer.run(record, from_memory=True)
         except StoreUnavailable as error:
             self._unrecorded.add(running.id, record)
             log.error("outcome_not_recorded", call=running.id, error=str(error))

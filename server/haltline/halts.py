@@ -66,7 +66,7 @@ class Halts:
         self.of_everything = self.get(tx, "everything", EVERYTHING)
 
     def forget(self) -> None:
-        """Read the rows again; in the writer thread, when a commit failed."""
+        """Read the rows again; when a commit failed."""
         self._set.forget()
         self._granted.forget()
 

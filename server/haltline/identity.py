@@ -58,7 +58,7 @@ class Identity:
         self._principals: Remembered[str, Principal] = Remembered()
 
     def forget(self) -> None:
-        """Read the rows again; in the writer thread, when a commit failed."""
+        """Read the rows again; when a commit failed."""
         for remembered in (self._credentials, self._agents, self._sessions, self._principals):
             remembered.forget()
 

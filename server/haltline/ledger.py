@@ -87,8 +87,8 @@ class Ledger:
         """Those that this process made and that are still held, so that most ends read nothing."""
 
     def forget(self) -> None:
-        """Drop all that is remembered; rows are read again. In the writer thread alone: a commit failed (`on_lost`), or
-        the policy's zone changed (from within a unit).
+        """Drop all that is remembered; rows are read again: a commit failed (`on_lost`), or the policy's zone changed
+        (from within a unit).
         """
         self._accounts.forget()
         self._held.forget()
@@ -114,7 +114,7 @@ class Ledger:
         )
 
     def remembered(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
-        """The agents and the sessions whose sums are in memory. In the writer thread, as all here."""
+        """The agents and the sessions whose sums are in memory. Within a unit, as all here."""
         return self._accounts.remembered
 
     def differing(self, tx: Tx, agents: Iterable[str], sessions: Iterable[str]) -> list[Differs]:
@@ -248,8 +248,10 @@ _INSERT = (
     " admitted_us) VALUES (?,?,?,?,?,?,'held',?,?,?)"
 )
 _END = (
-    "UPDATE holds SET state = ?, charged_micros = ?, ended_us = ?, doubt_us = coalesce(doubt_us, ?),"
-    " charges_at_us = ?, why = coalesce(?, why) WHERE id = ?"
+    "WITH one (state, charged_micros, ended_us, doubt_us, charges_at_us, why, id) AS (VALUES (?,?,?,?,?,?,?))"
+    " UPDATE holds SET state = one.state, charged_micros = one.charged_micros, ended_us = one.ended_us,"
+    " doubt_us = coalesce(holds.doubt_us, one.doubt_us), charges_at_us = one.charges_at_us,"
+    " why = coalesce(one.why, holds.why) FROM one WHERE holds.id = one.id"
 )
 _HOLD = (
     "SELECT id, agent_id, session_id, tool, upstream, amount_micros, charged_micros, state, charge_on_error, read_only,"

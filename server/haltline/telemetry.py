@@ -1,7 +1,7 @@
 """What is counted and timed as it happens: for `/metrics`, and as spans where OpenTelemetry is configured.
 
-Counts audit events in the writer's transaction and times on the event loop; a label is always a word of ours, never
-something that an agent, a tool or an upstream said (P9). A unit that is rolled back was counted all the same.
+Counts audit events once they are committed; a label is always a word of ours, never something that an agent, a tool or an
+upstream said (P9).
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ class Telemetry:
         self._known: dict[tuple[str, str], Any] = {}
 
     def heard(self, kind: str, body: Any) -> None:
-        """One audit event, as it is written. A drill's calls are no calls of agents, so that they are not among them."""
+        """One audit event that was committed. A drill's calls are no calls of agents, so that they are not among them."""
         if kind == "drill.ended":
             self._drills.labels("held" if body.get("ok") else "failed").inc()
         elif body.get("drill") is True:

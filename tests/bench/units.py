@@ -31,7 +31,7 @@ from haltline.calls import records
 from haltline.calls.call import Admitted
 from haltline.calls.dispatch import Outcome
 from haltline.clock import Clock
-from haltline.store.writer import _Job
+from haltline.store.turn import Job, Turn
 from support.scripted import ScriptedUpstream
 from support.world import Request, world
 
@@ -91,10 +91,12 @@ class Units:
         return lambda tx: records.ended(tx, self._made.parts, running, admitted, outcome)
 
     def _commit(self, which: str, units: list[Callable[[Tx], Any]]) -> list[Any]:
-        """One group commit, as the writer's thread does it; then what the event loop does with it."""
-        jobs = [_Job(unit, _Nobody()) for unit in units]  # type: ignore[arg-type]  # a future that nobody waits for
+        """One group commit, as the event loop and the writer's thread do it; then its delivery."""
+        jobs = [Job(unit, _Nobody(), from_memory=True) for unit in units]  # type: ignore[arg-type]  # a future that nobody waits for
         begun = time.thread_time()
-        self._made.parts.writer._commit(jobs)
+        turn = Turn(jobs, self._made.parts.writer._now_us())
+        turn.run_from_memory()
+        self._made.parts.writer._commit(turn)
         middle = time.thread_time()
         for job in jobs:
             job.deliver()

@@ -13,7 +13,7 @@ from haltline.store.unit import Batch, BatchLost, Tx
 from support.records import Store
 
 PUT = "INSERT INTO meta (key, value) VALUES (?,?)"
-CHANGE = "UPDATE meta SET value = ? WHERE key = ?"
+CHANGE = "WITH one (value, key) AS (VALUES (?,?)) UPDATE meta SET value = one.value FROM one WHERE meta.key = one.key"
 
 
 @pytest.fixture
@@ -45,6 +45,16 @@ def test_rows_come_before_changes_whoever_noted_them_first(store: Store) -> None
         unit(lambda tx: tx.insert(PUT, ("a", "new")))
         unit(lambda tx: tx.update(CHANGE, ("changed again", "a")))
     assert store.run(rows) == {"a": "changed again"}
+
+
+def test_changes_of_one_row_come_in_the_order_of_their_units(store: Store) -> None:
+    with store.batch() as unit:
+        unit(lambda tx: tx.insert(PUT, ("a", "new")))
+        unit(lambda tx: tx.insert(PUT, ("b", "new")))
+        for value in "123":
+            unit(lambda tx, value=value: tx.update(CHANGE, (value, "a")))
+        unit(lambda tx: tx.update(CHANGE, ("1", "b")))
+    assert store.run(rows) == {"a": "3", "b": "1"}
 
 
 @pytest.mark.promise("R15")
@@ -105,4 +115,4 @@ def test_a_unit_that_asks_nothing_of_sqlite_needs_no_savepoint(tmp_path: Path) -
     batch.write()
     connection.execute("COMMIT")
     connection.close()
-    assert [one.split(" ", 1)[0] for one in said] == ["BEGIN", "INSERT", "INSERT", "INSERT", "COMMIT"]
+    assert [one.split(" ", 1)[0] for one in said] == ["BEGIN", "INSERT", "INSERT", "COMMIT"]  # two rows and one

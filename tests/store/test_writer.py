@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
+import sys
 import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -362,6 +363,143 @@ def test_units_of_a_loop_that_is_gone_are_written_all_the_same(tmp_path: Path) -
     gate.open.set()
     asyncio.run(writer.aclose())
     assert keys(tmp_path) == ["a"]
+
+
+# units that run from memory
+
+PUT = "INSERT INTO meta (key, value) VALUES (?,?)"
+
+
+async def test_a_unit_from_memory_runs_on_the_loop_and_its_result_arrives_after_its_commit(tmp_path: Path) -> None:
+    where: list[int] = []
+
+    def unit(tx: Tx) -> int:
+        where.append(threading.get_ident())
+        tx.insert(PUT, ("a", "x"))
+        return tx.now_us
+
+    async with a_writer(tmp_path) as writer:
+        assert await writer.run(unit, from_memory=True) == 7
+        assert keys(tmp_path) == ["a"]
+    assert where == [threading.get_ident()]
+
+
+@pytest.mark.promise("R15")
+@pytest.mark.parametrize("keeps_it", [False, True])
+async def test_a_unit_from_memory_that_asks_sqlite_is_undone_and_run_again_in_the_thread(
+    tmp_path: Path, keeps_it: bool
+) -> None:
+    remembered: list[str] = []
+
+    def unit(tx: Tx) -> list[str]:
+        tx.insert(PUT, ("a", "x"))
+        for name in ("first", "second"):
+            remembered.append(name)
+            tx.on_rollback(lambda name=name: remembered.remove(name) if remembered[-1] == name else None)
+        try:
+            return [row[0] for row in tx.execute("SELECT key FROM meta")]
+        except BaseException:
+            if not keeps_it:
+                raise
+            return ["a wrong answer"]
+
+    async with a_writer(tmp_path) as writer:
+        assert await writer.run(unit, from_memory=True) == ["a"]
+    assert remembered == ["first", "second"]
+    assert keys(tmp_path) == ["a"]
+
+
+@pytest.mark.promise("R15")
+async def test_a_unit_from_memory_that_raises_fails_alone(tmp_path: Path) -> None:
+    undone: list[str] = []
+
+    def breaks(tx: Tx) -> None:
+        tx.insert(PUT, ("bad", "x"))
+        tx.on_rollback(lambda: undone.append("it"))
+        raise ValueError("after its rows")
+
+    async with a_writer(tmp_path) as writer:
+        units = [lambda tx: tx.insert(PUT, ("a", "x")), breaks, lambda tx: tx.insert(PUT, ("b", "x"))]
+        became = await asyncio.gather(*(writer.run(unit, from_memory=True) for unit in units), return_exceptions=True)
+    assert [type(one) for one in became] == [type(None), ValueError, type(None)]
+    assert undone == ["it"]
+    assert keys(tmp_path) == ["a", "b"]
+
+
+@pytest.mark.promise("R15")
+async def test_rows_from_memory_that_do_not_fit_lose_their_whole_turn_and_the_hooks_hear_of_it(tmp_path: Path) -> None:
+    lost: list[str] = []
+    async with a_writer(tmp_path) as writer:
+        writer.on_lost(lambda: lost.append("lost"))
+
+        def twice(tx: Tx) -> None:
+            tx.insert(PUT, ("a", "x"))
+
+        became = await asyncio.gather(*(writer.run(twice, from_memory=True) for _ in range(2)), return_exceptions=True)
+        assert [type(one) for one in became] == [StoreUnavailable, StoreUnavailable]
+        assert lost == ["lost"]
+        await writer.run(lambda tx: tx.insert(PUT, ("b", "x")), from_memory=True)
+    assert keys(tmp_path) == ["b"]
+
+
+async def test_no_unit_runs_from_memory_while_a_turn_is_with_the_thread(tmp_path: Path) -> None:
+    ran: list[str] = []
+    async with a_writer(tmp_path) as writer, anyio.create_task_group() as tasks:
+        gate = Gate()
+        tasks.start_soon(writer.run, gate)
+        await gate.reached()
+
+        async def one() -> None:
+            await writer.run(lambda tx: ran.append("from memory"), from_memory=True)
+
+        tasks.start_soon(one)
+        await anyio.wait_all_tasks_blocked()
+        assert (ran, writer.waiting) == ([], 1)
+        gate.open.set()
+    assert ran == ["from memory"]
+
+
+@pytest.mark.parametrize("rows", [1, 2, 3, 127, 128, 129, 300])
+async def test_many_rows_of_one_turn_are_all_there_in_their_order(tmp_path: Path, rows: int) -> None:
+    def unit(tx: Tx) -> None:
+        for number in range(rows):
+            tx.insert(PUT, (f"{number:03}", "x"))
+
+    async with a_writer(tmp_path) as writer:
+        await writer.run(unit, from_memory=True)
+    assert keys(tmp_path) == [f"{number:03}" for number in range(rows)]
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+async def test_units_that_wait_when_the_thread_ends_by_itself_are_told(tmp_path: Path) -> None:
+    """Whatever ends it: a failure of the interpreter that no handler of ours takes."""
+
+    class Exiting(sqlite3.Connection):
+        exits = False
+
+        def execute(self, sql: str, *rest: Any) -> sqlite3.Cursor:
+            if sql == "COMMIT" and Exiting.exits:
+                sys.exit(1)
+            return super().execute(sql, *rest)
+
+    def connect(path: Path) -> sqlite3.Connection:
+        connect_writer(path).close()
+        return sqlite3.connect(path, factory=Exiting, isolation_level=None, check_same_thread=False)
+
+    async with a_writer(tmp_path, connect) as writer:
+        gate = Gate()
+        held = asyncio.ensure_future(writer.run(gate))
+        await gate.reached()
+        waits = [asyncio.ensure_future(writer.run(put("a"), from_memory=number > 0)) for number in range(2)]
+        await asyncio.sleep(0)
+        Exiting.exits = True
+        gate.open.set()
+        with anyio.fail_after(30):
+            became = await asyncio.gather(held, *waits, return_exceptions=True)
+        assert [type(one) for one in became] == [StoreUnavailable] * 3
+        with pytest.raises(StoreUnavailable, match="shutting down"):
+            await writer.run(put("b"))
+    assert keys(tmp_path) == []
 
 
 @pytest.mark.promise("P6", "R12")

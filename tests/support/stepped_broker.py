@@ -43,7 +43,8 @@ from haltline.quarantine import Quarantine
 from haltline.redact import Redactor
 from haltline.signals.table import Signals
 from haltline.store.database import connect_writer
-from haltline.store.unit import Batch, Tx
+from haltline.store.turn import Job, Turn
+from haltline.store.unit import Tx
 from haltline.upstreams.catalog import Catalog
 from haltline.upstreams.model import NotSent, OutcomeUnknown, UpstreamCall, UpstreamSpec
 from haltline.wire.eras import IDEMPOTENCY_KEY
@@ -58,6 +59,9 @@ Fault = Literal["lost", "stood", "killed before", "killed after"]
 
 class Killed(BaseException):
     """The process is no more: nothing of it runs any further."""
+
+
+_NOBODY_WAITS: Any = None
 
 
 class InlineWriter:
@@ -79,32 +83,26 @@ class InlineWriter:
     def die(self) -> None:
         self._dead = True
 
-    async def run(self, unit: Callable[[Tx], Any], *, urgent: bool = False) -> Any:
+    async def run(self, unit: Callable[[Tx], Any], *, urgent: bool = False, from_memory: bool = False) -> Any:
         if self._dead:
             raise Killed
         fault, self.fault = self.fault, None
+        job = Job(unit, _NOBODY_WAITS, from_memory=from_memory and not urgent)
+        turn = Turn([job], self._now_us())
+        turn.run_from_memory()
         self.connection.execute("BEGIN IMMEDIATE")
-        batch = Batch(self.connection, self._now_us())
-        tx = Tx(batch)
-        try:
-            result = unit(tx)
-            after = tx.end()
-        except BaseException as error:
-            tx.undo(error)
-            self.connection.execute("COMMIT")
-            raise
-        batch.write()
+        turn.write(self.connection)
         self.connection.execute("ROLLBACK" if fault in {"lost", "killed before"} else "COMMIT")
         if fault in {"killed before", "killed after"}:
             self._dead = True
             raise Killed
-        if fault is not None:
+        if fault is not None and job.error is None:
             for hook in self._on_lost:
                 hook()
             raise StoreUnavailable("the disk went away")
-        for step in after:
+        for step in job.after:
             step()
-        return result
+        return job.outcome()
 
 
 class InlineReader:

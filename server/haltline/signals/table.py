@@ -1,7 +1,7 @@
 """Every agent's signals in memory, gone on from their snapshots, so that a start folds only what came after the last one.
 
 The log is the truth. They always say what the writer's connection sees now: folded with each event, dropped when a unit
-rolls back or a commit fails. Touched in the writer thread alone.
+rolls back or a commit fails. Touched by units alone.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class Signals:
         """At a start: the agent, by its id, up to which every history was looked at."""
 
     def forget(self) -> None:
-        """Drop all that is remembered; in the writer thread: a commit failed."""
+        """Drop all that is remembered: a commit failed."""
         self._agents.clear()
 
     @property

@@ -1,7 +1,7 @@
 """Rows kept in memory by the part that owns them, so that a call that meets them again asks nothing of SQLite.
 
 They always say what the writer's connection sees now: dropped by whoever changes a row, once more if that unit rolls back,
-and all together when a batch is lost. Touched in the writer thread alone. Bounded.
+and all together when a batch is lost. Touched by units alone. Bounded.
 """
 
 from __future__ import annotations

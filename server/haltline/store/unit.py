@@ -1,20 +1,26 @@
 """Units of work: what a unit may ask of the transaction that it shares with others, and how it alone is undone (R15).
 
 Rows that nobody reads in the same transaction (events, holds) are only noted by their unit and written for many units at
-once, before anything is read and before COMMIT. A unit that asks nothing of SQLite needs no savepoint. Knows no tables.
+once, before anything is read and before COMMIT: many rows in one statement, for the interpreter is let go of once for each,
+and taking it back from a busy event loop costs more than the rows do. A unit that asks nothing of SQLite needs no savepoint,
+and no connection: it can run before the transaction begins. Knows no tables.
 """
 
 from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable, Sequence
+from functools import cache
+from itertools import chain
 from typing import Any
 
 from haltline.errors import StoreUnavailable
 
-__all__ = ["Batch", "BatchLost", "Tx"]
+__all__ = ["AsksSqlite", "Batch", "BatchLost", "Tx"]
 
 Row = tuple[Any, ...]
+_TOGETHER = (128, 64, 32, 16, 8, 4, 2, 1)
+"""Rows in one statement: few sizes, so that each is prepared once and kept by the connection."""
 _BROKEN_STORE = frozenset(
     {
         sqlite3.SQLITE_BUSY,
@@ -36,12 +42,16 @@ class BatchLost(StoreUnavailable):
     """The store is broken, or rows of several units cannot be written: no unit of the batch is committed."""
 
 
+class AsksSqlite(BaseException):
+    """A unit asked before its transaction has begun: it is to be undone, and run again after. No unit may keep it for itself."""
+
+
 class Batch:
-    """One transaction: its connection, its time, and the rows that wait to be written."""
+    """One transaction: its connection (None before it begins), its time, and the rows that wait to be written."""
 
     __slots__ = ("connection", "inserts", "now_us", "updates")
 
-    def __init__(self, connection: sqlite3.Connection, now_us: int) -> None:
+    def __init__(self, connection: sqlite3.Connection | None, now_us: int) -> None:
         self.connection = connection
         self.now_us = now_us
         self.inserts: dict[str, list[Row]] = {}
@@ -50,20 +60,35 @@ class Batch:
     def write(self) -> None:
         """Write what waits. Raises BatchLost: whose row it was cannot be told any more."""
         try:
-            _write(self.connection, self.inserts)
-            _write(self.connection, self.updates)
+            self.put()
         except Exception as error:
             raise BatchLost(str(error)) from error
+
+    def put(self) -> None:
+        """The same, for rows of one unit alone: raises what SQLite raises."""
+        assert self.connection is not None
+        for sql, rows in self.inserts.items():
+            _write(self.connection, sql, rows)
+        self.inserts.clear()
+        for sql, rows in self.updates.items():
+            if len({row[-1] for row in rows}) == len(rows):
+                _write(self.connection, sql, rows)
+            else:  # one statement changes each row once
+                for row in rows:
+                    _write(self.connection, sql, [row])
+        self.updates.clear()
 
 
 class Tx:
     """What a unit works with: the transaction, and one `now_us` for all it does."""
 
-    __slots__ = ("_after_commit", "_batch", "_inserts", "_on_rollback", "_saved", "_updates", "now_us")
+    __slots__ = ("_after_commit", "_batch", "_inserts", "_on_rollback", "_saved", "_updates", "asks", "now_us")
 
     def __init__(self, batch: Batch) -> None:
         self._batch = batch
         self.now_us = batch.now_us
+        self.asks = False
+        """It asked SQLite before there was a transaction, and what it did must not stay."""
         self._saved = False
         self._inserts: list[tuple[str, Row]] = []
         self._updates: list[tuple[str, Row]] = []
@@ -76,30 +101,34 @@ class Tx:
 
     @property
     def connection(self) -> sqlite3.Connection:
-        """As this unit sees it; in a savepoint of its own from here on."""
+        """As this unit sees it; in a savepoint of its own from here on. Raises AsksSqlite before the transaction begins."""
+        connection = self._batch.connection
+        if connection is None:
+            self.asks = True
+            raise AsksSqlite
         if not self._saved:
             self._batch.write()
-            self._batch.connection.execute("SAVEPOINT unit")
+            connection.execute("SAVEPOINT unit")
             self._saved = True
         if self._inserts or self._updates:
             self._note()
-            _write(self._batch.connection, self._batch.inserts)
-            _write(self._batch.connection, self._batch.updates)
-        return self._batch.connection
+            self._batch.put()
+        return connection
 
     def insert(self, sql: str, row: Row) -> None:
         """A row to be written with others, before anything is read and before all `update`s.
 
-        It must be one that fits: else no unit of the batch is committed.
+        `sql` holds one `VALUES (?,…)`, which is repeated for so many rows. It must be a row that fits: else no unit of the
+        batch is committed.
         """
         self._inserts.append((sql, row))
 
     def update(self, sql: str, row: Row) -> None:
-        """As `insert`: a change of one row by its key, after all inserts and in the order of the units."""
+        """As `insert`: a change of one row by its key, the last of `row`, after all inserts and in the order of the units."""
         self._updates.append((sql, row))
 
     def on_rollback(self, step: Callable[[], None]) -> None:
-        """Run in the writer thread if this unit raises; must not fail.
+        """Run if this unit raises, the last one first; must not fail.
 
         For what is remembered beside the rows: change it together with them, and drop it here. A batch lost at COMMIT
         calls the writer's `on_lost` hooks instead.
@@ -120,17 +149,18 @@ class Tx:
             self._note()
         return self._after_commit
 
-    def undo(self, error: BaseException) -> None:
-        """The unit raised: nothing of it stays. Raises BatchLost where the store is what broke."""
+    def undo(self, error: BaseException | None = None) -> None:
+        """Nothing of the unit stays, whatever it raised. Raises BatchLost where the store is what broke."""
         connection = self._batch.connection
-        if not connection.in_transaction or _store_is_broken(error):
-            raise BatchLost(str(error)) from error
-        if self._saved:
-            self._batch.inserts.clear()  # those before the savepoint are written
-            self._batch.updates.clear()
-            connection.execute("ROLLBACK TO unit")
-            connection.execute("RELEASE unit")
-        for step in self._on_rollback:
+        if connection is not None:
+            if not connection.in_transaction or _store_is_broken(error):
+                raise BatchLost(str(error)) from error
+            if self._saved:
+                self._batch.inserts.clear()  # those before the savepoint are written
+                self._batch.updates.clear()
+                connection.execute("ROLLBACK TO unit")
+                connection.execute("RELEASE unit")
+        for step in reversed(self._on_rollback):
             step()
 
     def _note(self) -> None:
@@ -140,11 +170,21 @@ class Tx:
             rows.clear()
 
 
-def _write(connection: sqlite3.Connection, waiting: dict[str, list[Row]]) -> None:
-    for sql, rows in waiting.items():
-        connection.executemany(sql, rows)
-    waiting.clear()
+def _write(connection: sqlite3.Connection, sql: str, rows: Sequence[Row]) -> None:
+    at = 0
+    for count in _TOGETHER:
+        while len(rows) - at >= count:
+            connection.execute(_of_rows(sql, count), tuple(chain.from_iterable(rows[at : at + count])))
+            at += count
 
 
-def _store_is_broken(error: BaseException) -> bool:
+@cache
+def _of_rows(sql: str, count: int) -> str:
+    """A statement of one row as one of `count`."""
+    head, _, rest = sql.partition("VALUES (")
+    row, _, tail = rest.partition(")")
+    return f"{head}VALUES {', '.join([f'({row})'] * count)}{tail}"
+
+
+def _store_is_broken(error: BaseException | None) -> bool:
     return isinstance(error, sqlite3.Error) and getattr(error, "sqlite_errorcode", 0) & 0xFF in _BROKEN_STORE

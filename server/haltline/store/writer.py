@@ -2,6 +2,9 @@
 
 A unit is a plain function of a `Tx` (see `unit`). Its result reaches the caller only after COMMIT; a unit that raises rolls
 back alone, a failed COMMIT fails every unit of its batch (R15). A lone unit is committed at once. Knows no tables.
+
+The event loop gathers a batch and runs what needs no SQLite of it, then hands it over; the thread runs the rest, writes the
+rows and commits. While a batch is with the thread, the loop runs no unit: what units remember is touched by one of the two.
 """
 
 from __future__ import annotations
@@ -12,16 +15,17 @@ import sqlite3
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import anyio
 import structlog
 
 from haltline.errors import StoreUnavailable
-from haltline.store.unit import Batch, BatchLost, Tx
+from haltline.store.turn import Job, Turn
+from haltline.store.unit import Tx
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -35,42 +39,13 @@ WAL_ALARM_BYTES = 64 * 1024 * 1024
 """A write-ahead log this long means that some reader keeps it from being checkpointed."""
 PROBE_EVERY_S = 1.0
 """How often a failed store is tried again when nothing else tries it."""
+LOG_LOOKED_AT_EVERY_S = 0.25
 IDLE_PROBE_EVERY_S = 30.0
 """So that `/readyz` says that the disk takes nothing before the first call finds out."""
 _BATCH_MAX = 256
 _QUEUE_MAX = 20_000
 _URGENT_MAX = 2_000
 log = structlog.get_logger(__name__)
-
-
-class _Job(Generic[T]):
-    """One unit, its caller's future, and what became of it. `deliver` and `result_of` run on the event loop."""
-
-    __slots__ = ("after", "delivered", "error", "future", "result", "unit")
-
-    def __init__(self, unit: Unit[T], future: asyncio.Future[None]) -> None:
-        self.unit = unit
-        self.future = future
-        self.delivered = False
-        self.result: T | None = None
-        self.error: Exception | None = None
-        self.after: Sequence[Callable[[], None]] = ()
-
-    def deliver(self) -> None:
-        for step in self.after:
-            try:
-                step()
-            except Exception as error:  # the boundary: one unit's step must not keep the others of its batch waiting
-                log.exception("after_commit_failed")
-                self.error = error
-        self.delivered = True
-        if not self.future.done():
-            self.future.set_result(None)
-
-    def outcome(self) -> T:
-        if self.error is not None:
-            raise self.error
-        return self.result  # type: ignore[return-value]  # set by the unit that had no error
 
 
 class Writer:
@@ -86,26 +61,28 @@ class Writer:
         self._idle_probe_s = idle_probe_s
         self._connect = connect
         self._now_us = now_us
-        self._urgent: deque[_Job[Any]] = deque()
-        self._queue: deque[_Job[Any]] = deque()
+        self._urgent: deque[Job[Any]] = deque()
+        self._queue: deque[Job[Any]] = deque()
         self._lock = threading.Lock()
-        self._bell: queue.SimpleQueue[None] = queue.SimpleQueue()
-        """Rung where the thread may be asleep; a ring too many does no harm."""
-        self._asleep = False
+        self._desk: queue.SimpleQueue[Turn | None] = queue.SimpleQueue()
+        """From the loop to the thread; None says that there will be no more."""
+        self._taken = False
+        """One of the two is at work on units: the loop on those of a turn, or the thread."""
+        self._turn_comes = False
         self._closing = False
+        self._gone = False
         self._connection: sqlite3.Connection | None = None
         self._wal: Path | None = None
+        self._log_bytes, self._log_seen = 0, 0.0
         self._lost_hooks: list[Callable[[], None]] = []
         self._thread = threading.Thread(target=self._work, name="haltline-writer", daemon=True)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._busy_since: float | None = None
         self.failure: str | None = None
         """Why the last commit failed, until one succeeds; `/readyz` says it. The writer tries by itself every second."""
-        self.wal_bytes = 0
-        """Length of the write-ahead log after the last commit; past `WAL_ALARM_BYTES` it is logged as an error."""
 
     def on_lost(self, hook: Callable[[], None]) -> None:
-        """Called in the writer thread when a batch was lost: drop everything remembered from uncommitted units."""
+        """Called when a batch was lost, before another unit runs: drop everything remembered from uncommitted units."""
         self._lost_hooks.append(hook)
 
     def start(self) -> None:
@@ -119,6 +96,11 @@ class Writer:
         return len(self._queue) + len(self._urgent)
 
     @property
+    def wal_bytes(self) -> int:
+        """Length of the write-ahead log; past `WAL_ALARM_BYTES` it is logged as an error."""
+        return _size(self._wal)
+
+    @property
     def busy_s(self) -> float:
         """How long the batch that is being written has taken so far."""
         since = self._busy_since
@@ -129,14 +111,17 @@ class Writer:
         """Its thread is not there any more: nothing is ever written again."""
         return self._thread.ident is not None and not self._thread.is_alive()
 
-    async def run(self, unit: Unit[T], *, urgent: bool = False) -> T:
+    async def run(self, unit: Unit[T], *, urgent: bool = False, from_memory: bool = False) -> T:
         """Run one unit and return its result after COMMIT.
+
+        `from_memory`: it mostly asks nothing of SQLite, and so runs on the event loop; where it does ask after all, it is
+        undone and run again in the thread, so it must leave nothing behind but through its `Tx`.
 
         Once asked, it is awaited to its end whatever cancels the caller (a cancel scope, or the task itself; that
         cancellation strikes at the caller's next await), so that no hold is ever made without its owner knowing.
         `urgent` units (an operator's) go before all that wait. Raises what the unit raised, or StoreUnavailable.
         """
-        job = self._enqueue(unit, urgent=urgent)
+        job = self._enqueue(unit, urgent=urgent, from_memory=from_memory)
         try:
             await job.future
         except asyncio.CancelledError as cancelled:
@@ -146,7 +131,7 @@ class Writer:
                 task.cancel(*cancelled.args)
         return job.outcome()
 
-    async def _delivered(self, job: _Job[Any]) -> None:
+    async def _delivered(self, job: Job[Any]) -> None:
         """Whatever cancels the caller meanwhile: only a caller that was cancelled comes here, a scope costs its while."""
         with anyio.CancelScope(shield=True):
             while not job.delivered:
@@ -158,69 +143,117 @@ class Writer:
         """Write what waits, checkpoint, close."""
         with self._lock:
             self._closing = True
-        self._bell.put(None)
+        self._desk.put(None)
         if self._thread.is_alive():
             with anyio.CancelScope(shield=True):
                 await asyncio.to_thread(self._thread.join)
 
-    def _enqueue(self, unit: Unit[T], *, urgent: bool) -> _Job[T]:
+    # on the event loop
+
+    def _enqueue(self, unit: Unit[T], *, urgent: bool, from_memory: bool = False) -> Job[T]:
         assert self._loop is not None, "start() first"
         waiting, most = (self._urgent, _URGENT_MAX) if urgent else (self._queue, _QUEUE_MAX)
-        job = _Job(unit, self._loop.create_future())
+        job = Job(unit, self._loop.create_future(), from_memory=from_memory)
         with self._lock:
             if self._closing:
                 raise StoreUnavailable("the broker is shutting down")
             if len(waiting) >= most:
                 raise StoreUnavailable("the broker is overloaded; try again shortly")
             waiting.append(job)
-            asleep, self._asleep = self._asleep, False
-        if asleep:
-            self._bell.put(None)
+        self._next_turn()
         return job
+
+    def _next_turn(self) -> None:
+        """Behind whoever is about to ask in this round of the loop, so that they are committed together."""
+        if not self._turn_comes and not self._taken:
+            assert self._loop is not None
+            self._turn_comes = True
+            self._loop.call_soon(self._take_turn)
+
+    def _take_turn(self) -> None:
+        with self._lock:
+            self._turn_comes = False
+            if self._taken or self._closing or not (self._queue or self._urgent):
+                return
+            self._taken = True
+            urgent = bool(self._urgent)
+            turn = Turn(self._waiting_jobs(), self._now_us())
+        if not urgent:  # an operator's unit asks SQLite, and comes before all others
+            turn.run_from_memory()
+        self._desk.put(turn)
+        if self._gone:
+            self._lose_what_waits()
+
+    def _waiting_jobs(self) -> list[Job[Any]]:
+        """The next ones, urgent units first. With the lock."""
+        jobs = list(self._urgent)
+        self._urgent.clear()
+        while self._queue and len(jobs) < _BATCH_MAX:
+            jobs.append(self._queue.popleft())
+        return jobs
+
+    def _over(self, turn: Turn) -> None:
+        """A turn is committed, or lost."""
+        self._taken = False
+        for job in turn.jobs:
+            job.deliver()
+        if self._queue or self._urgent:
+            self._next_turn()
 
     # in the writer thread
 
-    def _take(self) -> list[_Job[Any]]:
-        """The next batch, urgent units first. Empty: closing, or time to see whether the store can be written."""
-        while True:
-            with self._lock:
-                if self._queue or self._urgent or self._closing:
-                    batch = list(self._urgent)
-                    self._urgent.clear()
-                    while self._queue and len(batch) < _BATCH_MAX:
-                        batch.append(self._queue.popleft())
-                    return batch
-                self._asleep = True
-            try:
-                self._bell.get(timeout=PROBE_EVERY_S if self.failure else self._idle_probe_s)
-            except queue.Empty:
-                return []
-
     def _work(self) -> None:
         try:
-            while (batch := self._take()) or not self._closing:
-                self._busy_since = time.monotonic()
-                try:
-                    self._commit(batch)
-                except Exception as error:  # noqa: BLE001 - the boundary: whatever broke, every unit of the batch failed
-                    self._lose(batch, error)
-                self._busy_since = None
-                self._deliver(batch)
+            while (turn := self._next()) is not None:
+                self._do(turn)
+            while jobs := self._waiting_jobs():  # closing: the loop takes no turn any more
+                self._do(Turn(jobs, self._now_us()))
         finally:
             self._end()
 
+    def _next(self) -> Turn | None:
+        """The next turn; one without jobs is to see whether the store can be written. None: closing."""
+        while True:
+            try:
+                return self._desk.get(timeout=PROBE_EVERY_S if self.failure else self._idle_probe_s)
+            except queue.Empty:
+                with self._lock:
+                    if not self._taken:  # else a turn is on its way
+                        self._taken = True
+                        return Turn((), self._now_us())
+
+    def _do(self, turn: Turn) -> None:
+        self._busy_since = time.monotonic()
+        try:
+            self._commit(turn)
+        except BaseException as error:  # the boundary: whatever broke, every unit of the turn failed
+            self._lose(turn.jobs, error)
+            if not isinstance(error, Exception):
+                raise
+        finally:
+            self._busy_since = None
+            self._deliver(turn)
+
     def _end(self) -> None:
-        """Nothing waits for ever, also when this thread ends for a reason that nobody thought of."""
+        self._gone = True
+        self._lose_what_waits()
+        if self._connection is not None:
+            self._connection.close()
+
+    def _lose_what_waits(self) -> None:
+        """Nothing waits for ever, also when the thread ended for a reason that nobody thought of."""
         with self._lock:
             self._closing = True
             left = [*self._urgent, *self._queue]
             self._urgent.clear()
             self._queue.clear()
+        with suppress(queue.Empty):
+            while True:
+                turn = self._desk.get_nowait()
+                left += () if turn is None else turn.jobs
         if left:
             self._lose(left, RuntimeError("the writer ended"))
-            self._deliver(left)
-        if self._connection is not None:
-            self._connection.close()
+            self._deliver(Turn(left, 0))
 
     def _open(self) -> sqlite3.Connection:
         connection = self._connection = self._connect()
@@ -228,14 +261,11 @@ class Writer:
         self._wal = Path(f"{file}-wal") if file else None
         return connection
 
-    def _commit(self, batch: Sequence[_Job[Any]]) -> None:
+    def _commit(self, turn: Turn) -> None:
         connection = self._connection or self._open()
         connection.execute("BEGIN IMMEDIATE")
-        together = Batch(connection, self._now_us())
-        for job in batch:
-            self._run_unit(together, job)
-        together.write()
-        if not batch:
+        turn.write(connection)
+        if not turn.jobs:
             _write_something(connection)
         connection.execute("COMMIT")
         if self.failure is not None:
@@ -243,19 +273,7 @@ class Writer:
             self.failure = None
         self._watch_wal()
 
-    @staticmethod
-    def _run_unit(batch: Batch, job: _Job[Any]) -> None:
-        tx = Tx(batch)
-        try:
-            job.result = job.unit(tx)
-            job.after = tx.end()
-        except BatchLost:
-            raise
-        except BaseException as error:  # noqa: BLE001 - the boundary: a unit that raises, whatever it raises, fails alone
-            tx.undo(error)
-            job.error = _raisable(error)
-
-    def _lose(self, batch: Iterable[_Job[Any]], error: Exception) -> None:
+    def _lose(self, jobs: Iterable[Job[Any]], error: BaseException) -> None:
         """A connection whose commit failed is not trusted again: it is closed and the next batch opens a new one."""
         self.failure = f"{type(error).__name__}: {error}"
         log.error("commit_failed", error=self.failure)
@@ -267,36 +285,26 @@ class Writer:
             self._connection = None
         for hook in self._lost_hooks:
             hook()
-        for job in batch:
+        for job in jobs:
             job.error = StoreUnavailable(f"the record could not be written ({error})")
             job.after = ()
 
-    def _deliver(self, batch: Sequence[_Job[Any]]) -> None:
+    def _deliver(self, turn: Turn) -> None:
         assert self._loop is not None
-
-        def deliver_all() -> None:
-            for job in batch:
-                job.deliver()
-
         try:
-            self._loop.call_soon_threadsafe(deliver_all)
+            self._loop.call_soon_threadsafe(self._over, turn)
         except RuntimeError:  # the loop is closed: nobody is left who could wait; what waits is written all the same
-            log.warning("nobody_waits", units=len(batch))
+            log.warning("nobody_waits", units=len(turn.jobs))
+            self._taken = False
 
     def _watch_wal(self) -> None:
-        before, self.wal_bytes = self.wal_bytes, _size(self._wal)
-        if before < WAL_ALARM_BYTES <= self.wal_bytes:
+        now = time.monotonic()
+        if now < self._log_seen + LOG_LOOKED_AT_EVERY_S:
+            return
+        before, self._log_bytes, self._log_seen = self._log_bytes, self.wal_bytes, now
+        if before < WAL_ALARM_BYTES <= self._log_bytes:
             advice = "a reader holds it open, such as a long audit query or a copy, or one transaction was this large"
-            log.error("wal_grows", bytes=self.wal_bytes, advice=advice)
-
-
-def _raisable(error: BaseException) -> Exception:
-    """What the caller may be given: a StopIteration or a cancellation out of a unit would steer its task."""
-    if isinstance(error, Exception) and not isinstance(error, StopIteration | StopAsyncIteration):
-        return error
-    wrapped = RuntimeError(f"a unit of work raised {type(error).__name__}")
-    wrapped.__cause__ = error
-    return wrapped
+            log.error("wal_grows", bytes=self._log_bytes, advice=advice)
 
 
 def _write_something(connection: sqlite3.Connection) -> None:
