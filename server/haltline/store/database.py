@@ -112,6 +112,7 @@ def _set_up(connection: sqlite3.Connection) -> None:
     connection.execute("PRAGMA foreign_keys = ON")
     connection.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
     connection.execute("PRAGMA secure_delete = ON")
+    connection.execute("PRAGMA temp_store = MEMORY")  # what undoes a statement of many rows is not worth a file
     connection.execute(f"PRAGMA journal_size_limit = {_WAL_KEPT_BYTES}")
     if connection.execute("PRAGMA synchronous").fetchone()[0] != 2:
         raise StoreError("synchronous=FULL did not hold, so nothing could be promised; refusing to start")
