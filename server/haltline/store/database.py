@@ -24,7 +24,8 @@ APPLICATION_ID = 0x484C_544C
 """`HLTL`: tells our files from anybody else's."""
 _BUSY_TIMEOUT_MS = 2_000
 _CACHE_KIB = 16_384
-_STATEMENTS_CACHED = 256
+_STATEMENTS_CACHED = 512
+"""Of the writer most are those of so many rows at once (see `unit`)."""
 _WAL_KEPT_BYTES = 8 * 1024 * 1024
 """What the write-ahead log is cut back to once it was checkpointed."""
 

@@ -16,11 +16,11 @@ from typing import Any
 
 from haltline.errors import StoreUnavailable
 
-__all__ = ["AsksSqlite", "Batch", "BatchLost", "Tx"]
+__all__ = ["TOGETHER_MAX", "AsksSqlite", "Batch", "BatchLost", "Tx"]
 
 Row = tuple[Any, ...]
-_TOGETHER = (128, 64, 32, 16, 8, 4, 2, 1)
-"""Rows in one statement: few sizes, so that each is prepared once and kept by the connection."""
+TOGETHER_MAX = 64
+"""Rows in one statement. The connection keeps a prepared statement for each number of them."""
 _BROKEN_STORE = frozenset(
     {
         sqlite3.SQLITE_BUSY,
@@ -171,11 +171,9 @@ class Tx:
 
 
 def _write(connection: sqlite3.Connection, sql: str, rows: Sequence[Row]) -> None:
-    at = 0
-    for count in _TOGETHER:
-        while len(rows) - at >= count:
-            connection.execute(_of_rows(sql, count), tuple(chain.from_iterable(rows[at : at + count])))
-            at += count
+    for at in range(0, len(rows), TOGETHER_MAX):
+        some = rows[at : at + TOGETHER_MAX]
+        connection.execute(_of_rows(sql, len(some)), tuple(chain.from_iterable(some)))
 
 
 @cache
