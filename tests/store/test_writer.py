@@ -225,6 +225,41 @@ async def test_an_operators_unit_goes_before_all_that_wait(tmp_path: Path) -> No
     assert keys(tmp_path) == ["revoke", "a", "b", "c"]
 
 
+@pytest.mark.promise("P3")
+async def test_an_operators_unit_waits_for_none_of_those_behind_it_to_be_committed(tmp_path: Path) -> None:
+    said: list[str] = []
+
+    def connect(path: Path) -> sqlite3.Connection:
+        connection = connect_writer(path)
+        connection.set_trace_callback(said.append)
+        return connection
+
+    async with a_writer(tmp_path, connect) as writer:
+        said.clear()
+        units = [put("a"), put("b")]
+        waiting = [asyncio.ensure_future(writer.run(unit)) for unit in units]
+        await asyncio.gather(*waiting, writer.run(put("revoke"), urgent=True))
+    told = [one.partition("VALUES ")[2] or one for one in said if one.startswith(("INSERT", "COMMIT"))]
+    assert told == ["('revoke','x')", "COMMIT", "('a','x')", "('b','x')", "COMMIT"]
+
+
+async def test_operators_who_never_stop_keep_nobody_else_waiting_for_ever(tmp_path: Path) -> None:
+    async with a_writer(tmp_path) as writer:
+        served = asyncio.ensure_future(writer.run(put("a")))
+
+        async def without_end() -> int:
+            acts = 0
+            while not served.done():
+                await writer.run(lambda _: None, urgent=True)
+                acts += 1
+            return acts
+
+        with anyio.fail_after(30):
+            acts = await asyncio.gather(*(without_end() for _ in range(3)))
+    assert max(acts) <= 3
+    assert keys(tmp_path) == ["a"]
+
+
 @pytest.mark.parametrize("urgent", [False, True])
 async def test_a_full_queue_refuses_and_loses_nothing(tmp_path: Path, urgent: bool) -> None:
     most = 2_000 if urgent else 20_000

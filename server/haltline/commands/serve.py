@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,6 +20,10 @@ __all__ = ["command"]
 
 _LOOKED_FOR_CYCLES_AFTER = 10_000
 """New objects that can be part of one."""
+_THREADS_WAIT_S = 0.001
+"""How long the event loop may keep the interpreter when a thread wants it: a revoke's unit, which asks SQLite a dozen times
+in the writer's thread, asks for it after each.
+"""
 
 
 @click.command(
@@ -77,6 +82,7 @@ def command(
         gc.collect()
         gc.freeze()
         gc.set_threshold(_LOOKED_FOR_CYCLES_AFTER)
+        sys.setswitchinterval(_THREADS_WAIT_S)
 
     anyio.run(lambda: serve(settings, on_ready=ready), backend_options={"use_uvloop": True})
 

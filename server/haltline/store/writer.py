@@ -69,6 +69,8 @@ class Writer:
         self._taken = False
         """One of the two is at work on units: the loop on those of a turn, or the thread."""
         self._turn_comes = False
+        self._was_alone = False
+        """The last turn was of urgent units alone: so that many of them keep nobody waiting for ever, the next is not."""
         self._closing = False
         self._gone = False
         self._connection: sqlite3.Connection | None = None
@@ -176,19 +178,21 @@ class Writer:
             if self._taken or self._closing or not (self._queue or self._urgent):
                 return
             self._taken = True
+            alone = bool(self._urgent) and not self._was_alone
             urgent = bool(self._urgent)
-            turn = Turn(self._waiting_jobs(), self._now_us())
+            turn = Turn(self._waiting_jobs(0 if alone else _BATCH_MAX), self._now_us())
+            self._was_alone = alone
         if not urgent:  # an operator's unit asks SQLite, and comes before all others
             turn.run_from_memory()
         self._desk.put(turn)
         if self._gone:
             self._lose_what_waits()
 
-    def _waiting_jobs(self) -> list[Job[Any]]:
-        """The next ones, urgent units first. With the lock."""
+    def _waiting_jobs(self, most: int = _BATCH_MAX) -> list[Job[Any]]:
+        """All urgent ones, and `most` with those behind them. With the lock."""
         jobs = list(self._urgent)
         self._urgent.clear()
-        while self._queue and len(jobs) < _BATCH_MAX:
+        while self._queue and len(jobs) < most:
             jobs.append(self._queue.popleft())
         return jobs
 
