@@ -23,7 +23,7 @@ __all__ = ["APPLICATION_ID", "connect_reader", "connect_writer", "migrations", "
 APPLICATION_ID = 0x484C_544C
 """`HLTL`: tells our files from anybody else's."""
 _BUSY_TIMEOUT_MS = 2_000
-_CACHE_KIB = 16_384
+_CACHE_KIB = 8_192
 _STATEMENTS_CACHED = 512
 """Of the writer most are those of so many rows at once (see `unit`)."""
 _WAL_KEPT_BYTES = 8 * 1024 * 1024
