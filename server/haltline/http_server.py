@@ -15,7 +15,7 @@ import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from haltline.errors import ConfigError
-from haltline.wire.http import Receive, Scope, Send, send_reply
+from haltline.wire.http import LINE, Line, Receive, Scope, Send, send_reply
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator, Mapping
@@ -111,8 +111,19 @@ class _OneWrite:
 
 
 class _Protocol(HttpToolsProtocol):
+    """uvicorn's, with a `Line` in the scope of each request."""
+
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._line = Line()
         super().connection_made(cast("asyncio.Transport", _OneWrite(cast("asyncio.Transport", transport))))
+
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        cast("Scope", self.scope)[LINE] = self._line
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        super().connection_lost(exc)
+        self._line.close()
 
 
 class Server(uvicorn.Server):

@@ -6,7 +6,6 @@ flight. What methods mean is the face's. The rules of 2026-07-28 headers are the
 
 from __future__ import annotations
 
-import asyncio
 import uuid
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -24,11 +23,11 @@ from haltline.wire.eras import (
 )
 from haltline.wire.exchange import Exchange
 from haltline.wire.headers import Mismatch, mismatch, mismatch_of_arguments, plainly_agree, rules
-from haltline.wire.http import JSON, BadRequest, Receive, Scope, Send, accepts, fold, read_body, send_reply
+from haltline.wire.http import JSON, LINE, BadRequest, Line, Receive, Scope, Send, accepts, fold, read_body, send_reply
 from haltline.wire.messages import Answer, Message, Unauthorized
 from haltline.wire.reply import Reply
 from haltline.wire.sessions import owner_of
-from haltline.wire.standing import StandingFace, serve_standing, until_gone
+from haltline.wire.standing import StandingFace, serve_standing
 
 if TYPE_CHECKING:
     from haltline.wire.sessions import SessionIds
@@ -161,7 +160,7 @@ class Endpoint:
         if not known:
             await send_reply(send, 404, b"this MCP session has ended; send initialize again")
             return
-        await self._answer(exchange, receive, send)
+        await self._answer(exchange, scope[LINE], send)
 
     # checks before anything is decided
 
@@ -209,7 +208,7 @@ class Endpoint:
 
     # answering
 
-    async def _answer(self, exchange: Exchange, receive: Receive, send: Send) -> None:
+    async def _answer(self, exchange: Exchange, line: Line, send: Send) -> None:
         key = (exchange.session_key, exchange.id)
         if exchange.session_key and key in self._in_flight:
             text = f"request id {exchange.id!r} is still being answered; use a new one"
@@ -221,13 +220,14 @@ class Endpoint:
         first = keyed is not None and self._keyed.setdefault(keyed, exchange) is exchange
         # In the handshake era a lost connection does not cancel (2025-11-25, transports).
         watched = exchange.modern and exchange.method not in _SHORT
-        watch = asyncio.create_task(until_gone(receive, exchange.gone)) if watched else None
+        if watched:
+            line.tell(exchange.gone)
         try:
             await self._conclude(exchange, await self._handled(exchange), send)
         finally:
             exchange.end()
-            if watch is not None:
-                watch.cancel()
+            if watched:
+                line.tell_no_more(exchange.gone)
             if exchange.session_key:
                 self._in_flight.pop(key, None)
             if keyed is not None and first:

@@ -7,13 +7,27 @@ from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from functools import lru_cache
 from typing import Any
 
-__all__ = ["BODY_TIMEOUT_S", "BadRequest", "Receive", "Scope", "Send", "accepts", "fold", "read_body", "send_reply"]
+__all__ = [
+    "BODY_TIMEOUT_S",
+    "LINE",
+    "BadRequest",
+    "Line",
+    "Receive",
+    "Scope",
+    "Send",
+    "accepts",
+    "fold",
+    "read_body",
+    "send_reply",
+]
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 Headers = Iterable[tuple[bytes, bytes]]
 
+LINE = "haltline.line"
+"""Where a request's scope has its `Line`."""
 BODY_TIMEOUT_S = 30.0
 JSON = b"application/json"
 STREAM = b"text/event-stream"
@@ -26,6 +40,32 @@ class BadRequest(Exception):
         super().__init__(text)
         self.status = status
         self.text = text
+
+
+class Line:
+    """A client's connection, for whoever wants to know that it was closed; a task that waits for it costs more than most calls."""
+
+    __slots__ = ("_closed", "_told")
+
+    def __init__(self) -> None:
+        self._closed = False
+        self._told: set[Callable[[], None]] = set()
+
+    def tell(self, told: Callable[[], None]) -> None:
+        """Call it when the connection is closed, now if it is already. It must not fail."""
+        if self._closed:
+            told()
+        else:
+            self._told.add(told)
+
+    def tell_no_more(self, told: Callable[[], None]) -> None:
+        self._told.discard(told)
+
+    def close(self) -> None:
+        self._closed = True
+        for told in tuple(self._told):
+            told()
+        self._told.clear()
 
 
 def fold(headers: Headers) -> dict[str, str]:
