@@ -95,7 +95,7 @@ class Units:
         jobs = [Job(unit, _Nobody(), from_memory=True) for unit in units]  # type: ignore[arg-type]  # a future that nobody waits for
         begun = time.thread_time()
         turn = Turn(jobs, self._made.parts.writer._now_us())
-        turn.run_from_memory()
+        turn.run_from_memory(60.0)
         self._made.parts.writer._commit(turn)
         middle = time.thread_time()
         for job in jobs:

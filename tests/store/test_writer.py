@@ -6,6 +6,7 @@ import asyncio
 import sqlite3
 import sys
 import threading
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -16,7 +17,7 @@ import pytest
 
 from haltline.errors import StoreUnavailable
 from haltline.store.database import connect_writer
-from haltline.store.writer import WAL_ALARM_BYTES, Tx, Writer
+from haltline.store.writer import UNITS_AT_ONCE_S, WAL_ALARM_BYTES, Tx, Writer
 
 
 @asynccontextmanager
@@ -492,6 +493,32 @@ async def test_no_unit_runs_from_memory_while_a_turn_is_with_the_thread(tmp_path
         assert (ran, writer.waiting) == ([], 1)
         gate.open.set()
     assert ran == ["from memory"]
+
+
+async def test_units_from_memory_leave_the_loop_to_others_between_them(tmp_path: Path) -> None:
+    """Each takes longer than all may at once, so each is a turn of its own, in their order."""
+    heard: list[str] = []
+
+    def long(name: str) -> Callable[[Tx], None]:
+        def unit(tx: Tx) -> None:
+            until = time.perf_counter() + UNITS_AT_ONCE_S
+            while time.perf_counter() <= until:
+                pass
+            tx.insert(PUT, (name, "x"))
+            tx.after_commit(lambda: heard.append(name))
+
+        return unit
+
+    async def other() -> None:
+        while len(heard) < 3:
+            if heard and heard[-1] != "other":
+                heard.append("other")
+            await asyncio.sleep(0)
+
+    async with a_writer(tmp_path) as writer:
+        await asyncio.gather(*(writer.run(long(name), from_memory=True) for name in "ab"), other())
+    assert heard == ["a", "other", "b"]
+    assert keys(tmp_path) == ["a", "b"]
 
 
 @pytest.mark.parametrize("rows", [1, 2, 63, 64, 65, 300])

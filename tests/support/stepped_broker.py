@@ -89,7 +89,7 @@ class InlineWriter:
         fault, self.fault = self.fault, None
         job = Job(unit, _NOBODY_WAITS, from_memory=from_memory and not urgent)
         turn = Turn([job], self._now_us())
-        turn.run_from_memory()
+        turn.run_from_memory(1.0)
         self.connection.execute("BEGIN IMMEDIATE")
         turn.write(self.connection)
         self.connection.execute("ROLLBACK" if fault in {"lost", "killed before"} else "COMMIT")

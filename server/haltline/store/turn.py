@@ -6,6 +6,7 @@ A unit that raises fails alone (R15). Knows no threads: whoever owns a turn runs
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from time import perf_counter
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import structlog
@@ -66,13 +67,23 @@ class Turn:
         self.left: Sequence[Job[Any]] = jobs
         self.together = Batch(None, now_us)
 
-    def run_from_memory(self) -> None:
-        """Run what asks nothing of SQLite. The others come after it, also in the order of delivery."""
+    def run_from_memory(self, most_s: float) -> Sequence[Job[Any]]:
+        """Run what asks nothing of SQLite, for so long; the others come after it, also in the order of delivery.
+
+        Returns the jobs that there was no time for, which are of this turn no more.
+        """
+        until = perf_counter() + most_s
         ran: list[Job[Any]] = []
         left: list[Job[Any]] = []
-        for job in self.jobs:
+        for at, job in enumerate(self.jobs):
+            if at and perf_counter() > until:
+                break
             (ran if job.from_memory and _ran_from_memory(self.together, job) else left).append(job)
+        else:
+            at = len(self.jobs)
+        later = self.jobs[at:]
         self.jobs, self.left = [*ran, *left], left
+        return later
 
     def write(self, connection: sqlite3.Connection) -> None:
         """Run what is left, in the transaction that has begun on this connection, and write all rows. Raises what breaks it."""

@@ -30,7 +30,7 @@ from haltline.store.unit import Tx
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-__all__ = ["WAL_ALARM_BYTES", "Tx", "Writer"]
+__all__ = ["UNITS_AT_ONCE_S", "WAL_ALARM_BYTES", "Tx", "Writer"]
 
 T = TypeVar("T")
 Unit = Callable[["Tx"], T]
@@ -40,6 +40,8 @@ WAL_ALARM_BYTES = 64 * 1024 * 1024
 PROBE_EVERY_S = 1.0
 """How often a failed store is tried again when nothing else tries it."""
 LOG_LOOKED_AT_EVERY_S = 0.25
+UNITS_AT_ONCE_S = 0.005
+"""How long the event loop may run units before it serves others."""
 IDLE_PROBE_EVERY_S = 30.0
 """So that `/readyz` says that the disk takes nothing before the first call finds out."""
 _BATCH_MAX = 256
@@ -183,7 +185,7 @@ class Writer:
             turn = Turn(self._waiting_jobs(0 if alone else _BATCH_MAX), self._now_us())
             self._was_alone = alone
         if not urgent:  # an operator's unit asks SQLite, and comes before all others
-            turn.run_from_memory()
+            self._queue.extendleft(reversed(turn.run_from_memory(UNITS_AT_ONCE_S)))
         self._desk.put(turn)
         if self._gone:
             self._lose_what_waits()
