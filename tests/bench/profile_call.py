@@ -34,7 +34,7 @@ __all__ = ["main"]
 SAMPLES_PER_S = 250
 LEAVES_TOLD = 30
 STEPS: tuple[tuple[str, str], ...] = (
-    ("writer: COMMIT and fdatasync, and what surrounds units", "_work (haltline/store/writer.py"),
+    ("writer: COMMIT and fdatasync, and what surrounds rows", "_work (haltline/store/writer.py"),
     ("writer: rows written", "_write (haltline/store/unit.py"),
     ("identify", "principal (haltline/calls/admission.py"),
     ("gather facts", "gather (haltline/facts.py"),
@@ -54,14 +54,17 @@ STEPS: tuple[tuple[str, str], ...] = (
     ("HTTP server: reading requests", "data_received (uvicorn/"),
     ("HTTP server: the rest", "run_asgi (uvicorn/"),
     ("upstream's connection: reading answers", "data_received (haltline/"),
-    ("delivering commits", "deliver_all (haltline/store/writer.py"),
+    ("delivering commits", "_over (haltline/store/writer.py"),
+    ("transaction 1, the rest", "_decide (haltline/broker.py"),
+    ("transaction 2, the rest", "record (haltline/broker.py"),
+    ("taking turns", "_take_turn (haltline/store/writer.py"),
 )
 """Steps of a call by a function on the stack. A sample belongs to the innermost step on it."""
 IDLE = (
     "wait (threading.py",
     "_connection_worker_thread (aiosqlite",
     "get (queue.py",
-    "_take (haltline/store/writer.py",
+    "_next (haltline/store/writer.py",
     "_worker (concurrent/",
 )
 """Innermost frames of a thread that waits, which py-spy does not tell from one that works everywhere."""
