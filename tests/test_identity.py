@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +12,7 @@ import pytest
 
 from haltline.credentials import issue
 from haltline.errors import Conflict, NotFound, RequestError
-from haltline.identity import AgentRow, Credential, Identity, SessionRow, Unknown
+from haltline.identity import AgentRow, Credential, Identity, SessionRow, Unknown, new_id, new_ids
 from haltline.policy.model import Caps, Hours, Rate
 from haltline.store.writer import Tx
 from support.records import HOUR, NOON_US, Store
@@ -373,3 +375,10 @@ def test_who_was_opened_in_a_lost_batch_is_nobody(tmp_path: Path) -> None:
     with pytest.raises(NotFound):
         people.store.run(lambda tx: people.identity.session(tx, session.id))
     people.store.close()
+
+
+def test_ids_fetched_together_are_as_those_fetched_one_by_one() -> None:
+    many = [*islice(new_ids("call"), 1_000), new_id("call")]
+    assert all(re.fullmatch(r"call_[0-9a-f]{11}[0-9a-f]{16}", one) for one in many)
+    assert len({one[-16:] for one in many}) == len(many)
+    assert [one[:16] for one in many] == sorted(one[:16] for one in many)

@@ -24,11 +24,14 @@ from haltline.policy.model import NO_CAPS, Caps, Hours, Principal
 from haltline.store.remembered import Remembered
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from haltline.credentials import CredentialClass
     from haltline.store.writer import Tx
 
-__all__ = ["AgentRow", "Identity", "OperatorRow", "SessionRow", "Unknown", "new_id"]
+__all__ = ["AgentRow", "Identity", "OperatorRow", "SessionRow", "Unknown", "new_id", "new_ids"]
 
+_IDS_AT_ONCE = 256
 _HANDLE = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
 _LIFE: dict[tuple[str, str], str] = {("active", "revoke"): "revoked", ("revoked", "reissue"): "active"}
 """Agents and operators: state × act → state. An absent key is an error and changes nothing."""
@@ -39,6 +42,16 @@ def new_id(kind: str) -> str:
     so that ids cannot be guessed from one another.
     """
     return f"{kind}_{time.time_ns() // 1_000_000:011x}{secrets.token_hex(8)}"
+
+
+def new_ids(kind: str) -> Iterator[str]:
+    """The same, one after another, for one thread that needs many: randomness is fetched for many at once, because each
+    fetch lets go of the interpreter, which another thread then keeps for a while.
+    """
+    while True:
+        fetched = secrets.token_hex(8 * _IDS_AT_ONCE)
+        for at in range(0, len(fetched), 16):
+            yield f"{kind}_{time.time_ns() // 1_000_000:011x}{fetched[at : at + 16]}"
 
 
 def check_handle(handle: str) -> None:

@@ -15,7 +15,7 @@ import anyio
 from haltline.calls.kept import KeptCalls
 from haltline.calls.late import LateAnswers
 from haltline.calls.streams import OpenStreams
-from haltline.identity import new_id
+from haltline.identity import new_ids
 
 if TYPE_CHECKING:
     from haltline.policy.model import Reason
@@ -32,8 +32,8 @@ class Running:
 
     __slots__ = ("agent_id", "delivery", "id", "outputs", "scope", "sent", "session_id", "stopped", "tool")
 
-    def __init__(self) -> None:
-        self.id = new_id("call")
+    def __init__(self, identifier: str) -> None:
+        self.id = identifier
         self.scope = anyio.CancelScope()
         """Around its dispatch."""
         self.delivery = anyio.CancelScope()
@@ -72,6 +72,7 @@ class RunningCalls:
     """The index. Every method is synchronous but `ended`, and runs on the event loop."""
 
     def __init__(self) -> None:
+        self._ids = new_ids("call")
         self._calls: dict[str, Running] = {}
         self._by_agent: dict[str, set[str]] = {}
         self._idle = anyio.Event()
@@ -87,7 +88,7 @@ class RunningCalls:
         return len(self._calls)
 
     def open(self) -> Running:
-        call = Running()
+        call = Running(next(self._ids))
         self._calls[call.id] = call
         return call
 
