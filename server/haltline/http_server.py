@@ -15,7 +15,7 @@ import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from haltline.errors import ConfigError
-from haltline.wire.http import LINE, Line, Receive, Scope, Send, send_reply
+from haltline.wire.http import LINE, WHOLE, Line, Receive, Scope, Send, send_reply
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator, Mapping
@@ -111,7 +111,7 @@ class _OneWrite:
 
 
 class _Protocol(HttpToolsProtocol):
-    """uvicorn's, with a `Line` in the scope of each request."""
+    """uvicorn's, with what it knows in the scope of each request: its `Line`, and whether its body is here to the end."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._line = Line()
@@ -120,6 +120,10 @@ class _Protocol(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         super().on_message_begin()
         cast("Scope", self.scope)[LINE] = self._line
+
+    def on_message_complete(self) -> None:
+        super().on_message_complete()
+        cast("Scope", self.scope)[WHOLE] = True
 
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)

@@ -29,7 +29,7 @@ class AskingUpstream:
         if scope["method"] != "POST":
             await send_reply(send, 405)
             return
-        message = parse(await read_body(receive, max_bytes=1 << 20, declared=None))
+        message = parse(await read_body(scope, receive, max_bytes=1 << 20, declared=None))
         self.heard.append(message)
         method = message.get("method")
         if method is None:

@@ -47,7 +47,7 @@ class Sessions:
         if scope["method"] != "POST":
             await send_reply(send, 405 if scope["method"] == "GET" else 200)
             return
-        message = parse(await read_body(receive, max_bytes=1 << 20, declared=None))
+        message = parse(await read_body(scope, receive, max_bytes=1 << 20, declared=None))
         if "id" not in message:
             await send_reply(send, 202)
             return

@@ -136,7 +136,7 @@ class Endpoint:
         json, stream = accepts(headers.get("accept", ""))
         if not json and not stream:
             raise BadRequest(406, "accept application/json and text/event-stream")
-        body = await read_body(receive, max_bytes=MAX_BODY_BYTES, declared=headers.get("content-length"))
+        body = await read_body(scope, receive, max_bytes=MAX_BODY_BYTES, declared=headers.get("content-length"))
         message = messages.read(strict_json.parse(body))
         if isinstance(message, str):
             raise BadRequest(400, message)

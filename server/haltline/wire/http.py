@@ -28,6 +28,8 @@ Headers = Iterable[tuple[bytes, bytes]]
 
 LINE = "haltline.line"
 """Where a request's scope has its `Line`."""
+WHOLE = "haltline.whole"
+"""There where its body has arrived to the end."""
 BODY_TIMEOUT_S = 30.0
 JSON = b"application/json"
 STREAM = b"text/event-stream"
@@ -86,15 +88,19 @@ def accepts(header: str) -> tuple[bool, bool]:
     )
 
 
-async def read_body(receive: Receive, *, max_bytes: int, declared: str | None) -> bytes:
+async def read_body(
+    scope: Scope, receive: Receive, *, max_bytes: int, declared: str | None, timeout_s: float = BODY_TIMEOUT_S
+) -> bytes:
     """The whole body. Raises BadRequest when it is too large, too slow or broken off."""
     if declared is not None and declared.isdigit() and int(declared) > max_bytes:
         raise BadRequest(413, f"the body is larger than {max_bytes} bytes")
+    if WHOLE in scope:  # as most are when their task begins: nothing is waited for
+        return await _whole(receive, max_bytes)
     try:
-        async with asyncio.timeout(BODY_TIMEOUT_S):
+        async with asyncio.timeout(timeout_s):
             return await _whole(receive, max_bytes)
     except TimeoutError as error:
-        raise BadRequest(408, f"the body did not arrive within {BODY_TIMEOUT_S:g} s") from error
+        raise BadRequest(408, f"the body did not arrive within {timeout_s:g} s") from error
 
 
 async def _whole(receive: Receive, max_bytes: int) -> bytes:
