@@ -315,7 +315,8 @@ class Broker:
                 self._parts.replays.keep(tx, admitted.keyed, running.id, None if running.stopped else kept)
 
         try:
-            await self._parts.writer.run(record, from_memory=True)
+            # What is kept for a key or for another round is asked for in SQLite, after sums were changed that are not to be read anew.
+            await self._parts.writer.run(record, from_memory=asked is None and admitted.keyed is None)
         except StoreUnavailable as error:
             self._unrecorded.add(running.id, record)
             log.error("outcome_not_recorded", call=running.id, error=str(error))

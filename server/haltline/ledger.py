@@ -232,9 +232,9 @@ class Ledger:
 
     def _touch(self, tx: Tx, agent_id: str, session_id: str) -> tuple[tuple[TaskAccount, ...], AgentAccount]:
         """All accounts that it counts in, loaded before a row changes: after it, the change would be counted twice."""
-        tasks = self._accounts.line(tx, session_id)
+        tasks, agent = self._accounts.line(tx, session_id), self._accounts.agent(tx, agent_id)
         tx.on_rollback(lambda: self._accounts.drop(agent_id, (session_id, *tasks[0].above)))
-        return tasks, self._accounts.agent(tx, agent_id)
+        return tasks, agent
 
 
 def _money(amount: int) -> None:

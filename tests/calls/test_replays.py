@@ -391,3 +391,18 @@ async def test_a_client_of_the_handshake_era_has_keys_too(w):
         request.peer = Peer(handshake=True)
     assert await said(w, requests[0]) == await said(w, requests[1])
     assert len(w.upstream.sent) == 1
+
+
+@pytest.mark.parametrize("with_key", [False, True])
+async def test_a_call_of_an_agent_that_is_known_reads_no_sums_anew(tmp_path, with_key):
+    asked: list[str] = []
+    clock = SetClock()
+    async with world(tmp_path, clock=clock) as w:
+        token = await opened(w)
+        for number in range(4):
+            clock.forward(1)
+            request = Request(token, "payments__charge", {"amount": 3 + number})
+            await said(w, keyed(token, key=f"k-{number}") if with_key else request)
+            w.parts.writer._connection.set_trace_callback(asked.append)  # from the second on it is known
+    assert sum(one.startswith("COMMIT") for one in asked) >= 6
+    assert [one for one in asked if "coalesce(sum(charged_micros), 0)" in one or "FROM signals" in one] == []

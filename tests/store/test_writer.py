@@ -495,6 +495,27 @@ async def test_no_unit_runs_from_memory_while_a_turn_is_with_the_thread(tmp_path
     assert ran == ["from memory"]
 
 
+@pytest.mark.promise("R15")
+async def test_a_step_that_cannot_undo_a_unit_loses_its_turn_and_the_writer_goes_on(tmp_path: Path) -> None:
+    lost: list[str] = []
+
+    def breaks(tx: Tx) -> None:
+        tx.on_rollback(lambda: {}[1])
+        raise ValueError
+
+    async with a_writer(tmp_path) as writer:
+        writer.on_lost(lambda: lost.append("lost"))
+        with anyio.fail_after(30):
+            units = [lambda tx: tx.insert(PUT, ("a", "x")), breaks, lambda tx: tx.insert(PUT, ("b", "x"))]
+            became = await asyncio.gather(
+                *(writer.run(unit, from_memory=True) for unit in units), return_exceptions=True
+            )
+            assert [type(one) for one in became] == [StoreUnavailable] * 3
+            assert lost == ["lost"]
+            await writer.run(put("c"), urgent=True)
+    assert keys(tmp_path) == ["c"]
+
+
 async def test_units_from_memory_leave_the_loop_to_others_between_them(tmp_path: Path) -> None:
     """Each takes longer than all may at once, so each is a turn of its own, in their order."""
     heard: list[str] = []

@@ -94,10 +94,10 @@ class Signals:
     def _let_go(self, tx: Tx) -> None:
         """Of one, its snapshot written first, so that it need not be folded again."""
         agent_id = next(iter(self._agents))
-        state = self._agents.pop(agent_id)
         if agent_id in self._unsaved:
-            snapshots.write(tx, agent_id, state)
+            snapshots.write(tx, agent_id, self._agents[agent_id])
             self._unsaved.discard(agent_id)
+        del self._agents[agent_id]
 
     def _drop(self, agent_id: str) -> None:
         self._agents.pop(agent_id, None)

@@ -60,19 +60,27 @@ class Turn:
     `now_us`: the time of all of them.
     """
 
-    __slots__ = ("jobs", "left", "together")
+    __slots__ = ("broken", "jobs", "left", "together")
 
     def __init__(self, jobs: Sequence[Job[Any]], now_us: int) -> None:
         self.jobs = jobs
         self.left: Sequence[Job[Any]] = jobs
         self.together = Batch(None, now_us)
+        self.broken: BaseException | None = None
+        """What broke it before the transaction began: then nothing of it is committed."""
 
     def run_from_memory(self, most_s: float) -> Sequence[Job[Any]]:
         """Run what asks nothing of SQLite, for so long; the others come after it, also in the order of delivery.
 
         Returns the jobs that there was no time for, which are of this turn no more.
         """
-        until = perf_counter() + most_s
+        try:
+            return self._run_from_memory(perf_counter() + most_s)
+        except BaseException as error:  # noqa: BLE001 - the boundary: a step that undoes a unit failed, so what is remembered is lost
+            self.broken = error
+            return ()
+
+    def _run_from_memory(self, until: float) -> Sequence[Job[Any]]:
         ran: list[Job[Any]] = []
         left: list[Job[Any]] = []
         for at, job in enumerate(self.jobs):
@@ -87,6 +95,8 @@ class Turn:
 
     def write(self, connection: sqlite3.Connection) -> None:
         """Run what is left, in the transaction that has begun on this connection, and write all rows. Raises what breaks it."""
+        if self.broken is not None:
+            raise self.broken
         self.together.connection = connection
         for job in self.left:
             _run(self.together, job)

@@ -175,14 +175,15 @@ class Writer:
             self._loop.call_soon(self._take_turn)
 
     def _take_turn(self) -> None:
+        self._turn_comes = False
+        now_us = self._now_us()
         with self._lock:
-            self._turn_comes = False
             if self._taken or self._closing or not (self._queue or self._urgent):
                 return
             self._taken = True
             alone = bool(self._urgent) and not self._was_alone
             urgent = bool(self._urgent)
-            turn = Turn(self._waiting_jobs(0 if alone else _BATCH_MAX), self._now_us())
+            turn = Turn(self._waiting_jobs(0 if alone else _BATCH_MAX), now_us)
             self._was_alone = alone
         if not urgent:  # an operator's unit asks SQLite, and comes before all others
             self._queue.extendleft(reversed(turn.run_from_memory(UNITS_AT_ONCE_S)))
@@ -243,8 +244,9 @@ class Writer:
     def _end(self) -> None:
         self._gone = True
         self._lose_what_waits()
-        if self._connection is not None:
-            self._connection.close()
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.close()
 
     def _lose_what_waits(self) -> None:
         """Nothing waits for ever, also when the thread ended for a reason that nobody thought of."""
@@ -283,12 +285,12 @@ class Writer:
         """A connection whose commit failed is not trusted again: it is closed and the next batch opens a new one."""
         self.failure = f"{type(error).__name__}: {error}"
         log.error("commit_failed", error=self.failure)
-        if self._connection is not None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
             try:
-                self._connection.close()
+                connection.close()
             except sqlite3.Error as close_error:
                 log.error("close_failed", error=str(close_error))
-            self._connection = None
         for hook in self._lost_hooks:
             hook()
         for job in jobs:
@@ -299,7 +301,9 @@ class Writer:
         assert self._loop is not None
         try:
             self._loop.call_soon_threadsafe(self._over, turn)
-        except RuntimeError:  # the loop is closed: nobody is left who could wait; what waits is written all the same
+        except (
+            RuntimeError
+        ):  # the loop is closed: nobody is left who could wait; what waits is written when this is closed
             log.warning("nobody_waits", units=len(turn.jobs))
             self._taken = False
 
