@@ -143,14 +143,14 @@ def payload_digest(salt: bytes, data: bytes) -> str:
 
 
 class Audit:
-    """`append` in the writer's transaction. The head that it remembers is dropped when a unit or a commit fails (R15)."""
+    """`append` in the writer's transaction. The head that it remembers goes back when a unit fails, and is dropped when a commit does (R15)."""
 
     def __init__(self, redactor: Redactor) -> None:
         self.redactor = redactor
         self.listener: Listener | None = None
+        """Told of each event about an agent, in the transaction that writes it."""
         self.counter: Callable[[str, Mapping[str, Any]], None] | None = None
         """Hears every event that is committed; keeps counts alone."""
-        """Told of each event about an agent, in the transaction that writes it."""
         self._head: tuple[int, bytes] | None = None
         self._salts = _random_salts()
 

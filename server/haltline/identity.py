@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 __all__ = ["AgentRow", "Identity", "OperatorRow", "SessionRow", "Unknown", "new_id", "new_ids"]
 
+_ID_BYTES = 8
 _IDS_AT_ONCE = 256
 _HANDLE = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
 _LIFE: dict[tuple[str, str], str] = {("active", "revoke"): "revoked", ("revoked", "reissue"): "active"}
@@ -41,7 +42,7 @@ def new_id(kind: str) -> str:
     """`agt_…`, `ses_…`, `call_…`: the millisecond, so that neighbours in time are neighbours in an index, and 64 random bits,
     so that ids cannot be guessed from one another.
     """
-    return f"{kind}_{time.time_ns() // 1_000_000:011x}{secrets.token_hex(8)}"
+    return _id(kind, secrets.token_hex(_ID_BYTES))
 
 
 def new_ids(kind: str) -> Iterator[str]:
@@ -49,9 +50,13 @@ def new_ids(kind: str) -> Iterator[str]:
     fetch lets go of the interpreter, which another thread then keeps for a while.
     """
     while True:
-        fetched = secrets.token_hex(8 * _IDS_AT_ONCE)
-        for at in range(0, len(fetched), 16):
-            yield f"{kind}_{time.time_ns() // 1_000_000:011x}{fetched[at : at + 16]}"
+        fetched = secrets.token_hex(_ID_BYTES * _IDS_AT_ONCE)
+        for at in range(0, len(fetched), 2 * _ID_BYTES):
+            yield _id(kind, fetched[at : at + 2 * _ID_BYTES])
+
+
+def _id(kind: str, random: str) -> str:
+    return f"{kind}_{time.time_ns() // 1_000_000:011x}{random}"
 
 
 def check_handle(handle: str) -> None:

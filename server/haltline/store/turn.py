@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import structlog
 
-from haltline.store.unit import AsksSqlite, Batch, BatchLost, Tx
+from haltline.store.unit import Batch, BatchLost, Tx
 
 if TYPE_CHECKING:
     import asyncio
@@ -107,21 +107,14 @@ def _ran_from_memory(together: Batch, job: Job[Any]) -> bool:
     """Whether it could be run, or failed; False: it asks SQLite, and nothing of it has stayed."""
     tx = Tx(together)
     try:
-        result = job.unit(tx)
-    except AsksSqlite:
+        job.result = job.unit(tx)
+    except BaseException as error:  # noqa: BLE001 - as in `_run`; a unit that asks comes here too, or has kept that for itself
+        job.error = None if tx.asks else _raisable(error)
+    if tx.asks or job.error is not None:
         tx.undo()
-        return False
-    except BaseException as error:  # noqa: BLE001 - as in `_run`
-        tx.undo()
-        if tx.asks:
-            return False
-        job.error = _raisable(error)
-        return True
-    if tx.asks:  # and kept that for itself
-        tx.undo()
-        return False
-    job.result, job.after = result, tx.end()
-    return True
+    else:
+        job.after = tx.end()
+    return not tx.asks
 
 
 def _run(together: Batch, job: Job[Any]) -> None:

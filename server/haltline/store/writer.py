@@ -181,10 +181,9 @@ class Writer:
             if self._taken or self._closing or not (self._queue or self._urgent):
                 return
             self._taken = True
-            alone = bool(self._urgent) and not self._was_alone
             urgent = bool(self._urgent)
-            turn = Turn(self._waiting_jobs(0 if alone else _BATCH_MAX), now_us)
-            self._was_alone = alone
+            self._was_alone = urgent and not self._was_alone
+            turn = Turn(self._waiting_jobs(0 if self._was_alone else _BATCH_MAX), now_us)
         if not urgent:  # an operator's unit asks SQLite, and comes before all others
             self._queue.extendleft(reversed(turn.run_from_memory(UNITS_AT_ONCE_S)))
         self._desk.put(turn)
@@ -301,9 +300,7 @@ class Writer:
         assert self._loop is not None
         try:
             self._loop.call_soon_threadsafe(self._over, turn)
-        except (
-            RuntimeError
-        ):  # the loop is closed: nobody is left who could wait; what waits is written when this is closed
+        except RuntimeError:  # the loop is closed: nobody is left who could wait; closing writes what waits
             log.warning("nobody_waits", units=len(turn.jobs))
             self._taken = False
 
