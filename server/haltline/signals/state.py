@@ -6,22 +6,21 @@ Each fact costs the same however long the history is. Money counts by the time o
 
 from __future__ import annotations
 
-from bisect import bisect_right
-from collections import deque
 from dataclasses import dataclass, field
 from itertools import pairwise
-from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
 from haltline.policy.hours import week_hour
 from haltline.policy.watch import Average
 from haltline.signals.buckets import Buckets
+from haltline.signals.rolling import Rolling
 
 if TYPE_CHECKING:
     from haltline.signals.facts import Fact
 
 __all__ = ["HOUR_US", "WINDOW_US", "AgentSignals", "hour_of_week"]
 
+_SECOND_US = 1_000_000
 MINUTE_US = 60_000_000
 HOUR_US = 60 * MINUTE_US
 QUARTER_US = 15 * MINUTE_US
@@ -45,34 +44,6 @@ MOST_DAYS = 4
 
 
 @dataclass(slots=True)
-class _Window:
-    """The sums of one rolling window over the exact entries, so that asking costs the same however many there are."""
-
-    entries: deque[list[int]]
-    money: int = 0
-    calls: int = 0
-
-    def add(self, entry: list[int]) -> None:
-        self.entries.append(entry)
-        self.money += entry[1]
-        self.calls += entry[2]
-
-    def roll(self, since_us: int) -> None:
-        while self.entries and self.entries[0][0] <= since_us:
-            self.let_go()
-
-    def let_go(self) -> None:
-        gone = self.entries.popleft()
-        self.money -= gone[1]
-        self.calls -= gone[2]
-
-    def change(self, entry: list[int], money: int, calls: int) -> None:
-        if self.entries and entry[0] >= self.entries[0][0]:
-            self.money += money
-            self.calls += calls
-
-
-@dataclass(slots=True)
 class AgentSignals:
     """All that is remembered of one agent, bounded. Times are microseconds, hours and quarters count from the epoch."""
 
@@ -87,10 +58,10 @@ class AgentSignals:
     """Money by hour of admission."""
     quarters: Buckets = field(default_factory=lambda: Buckets(QUARTERS_KEPT))
     """Money by quarter of an hour of admission."""
-    exact: deque[list[int]] = field(default_factory=deque)
-    """[admitted, money, calls] of the last hour, in the order of admission."""
-    ended_in: deque[list[int]] = field(default_factory=lambda: deque(maxlen=MOST_ENDED))
-    """[at, 1 if it failed] of the last hour."""
+    exact: Rolling = field(default_factory=Rolling)
+    """Money and calls of the last hour, by admission."""
+    ended_in: Rolling = field(default_factory=Rolling)
+    """Failures and calls of the last hour, by end."""
     week: list[int] = field(default_factory=lambda: [0] * 168)
     """By hour of the week in the policy's zone, from Monday 00:00: the hour since the epoch that used it first; 0: none."""
     zone: str = ""
@@ -111,8 +82,6 @@ class AgentSignals:
     """When each rule and cause fired last: `rule|cause`."""
     _average: dict[int, tuple[int, Average]] = field(default_factory=dict)
     _days: dict[tuple[int, int], int] = field(default_factory=dict)
-    _windows: dict[float, _Window] = field(default_factory=dict)
-    _ends: dict[float, _Window] = field(default_factory=dict)
 
     def fold(self, fact: Fact, time_zone: str) -> None:
         if time_zone != self.zone:
@@ -188,26 +157,21 @@ class AgentSignals:
             self._money(fact.admitted_us, change)
             entry = self._exact_at(fact.admitted_us)
             if entry is not None:
-                self._correct(entry, change, 0)
+                self.exact.change(entry, change, 0)
         if fact.kind == "call.resolved":
             return
         if fact.session in self.sessions:
             self.sessions[fact.session] = fact.at_us
-        while self.ended_in and self.ended_in[0][0] <= fact.at_us - WINDOW_US:
-            self.ended_in.popleft()
-        self.ended_in.append([fact.at_us, int(fact.failed)])
-        for window in self._ends.values():
-            if len(window.entries) == MOST_ENDED:
-                window.let_go()
-            window.add([fact.at_us, int(fact.failed), 1])
+        self.ended_in.let_go(fact.at_us - WINDOW_US)
+        if len(self.ended_in) == MOST_ENDED:
+            self.ended_in.let_go_of_oldest()
+        self.ended_in.add(fact.at_us, int(fact.failed), 1)
 
     def _resumed(self, fact: Fact) -> None:
         """A person looked: what repeats and how fast money goes counts anew, and what they resumed it for is new no more."""
-        self.exact.clear()
-        self._windows.clear()
+        self.exact = Rolling()
         self.same.clear()
-        self.ended_in.clear()
-        self._ends.clear()
+        self.ended_in = Rolling()
         self.tasks.clear()
         for session in (fact.session,) if fact.session else self.sessions:
             if session in self.sessions:
@@ -243,60 +207,29 @@ class AgentSignals:
                 self._days[day] += change
 
     def _exactly(self, now_us: int, amount: int, counted: int) -> None:
-        entries = self.exact
-        while entries and entries[0][0] <= now_us - WINDOW_US:
-            entries.popleft()
-        if len(entries) >= MOST_EXACT and now_us - entries[-1][0] < 1_000_000:
-            self._correct(entries[-1], amount, counted)
-            return
-        entry = [now_us, amount, counted]
-        entries.append(entry)
-        for window in self._windows.values():
-            window.add(entry)
+        self.exact.let_go(now_us - WINDOW_US)
+        crowded = len(self.exact) >= MOST_EXACT
+        entry = self.exact.newest(now_us, _SECOND_US) if crowded else None
+        if entry is None:
+            self.exact.add(now_us, amount, counted)
+        else:
+            self.exact.change(entry, amount, counted)
 
-    def _correct(self, entry: list[int], money: int, calls: int) -> None:
-        entry[1] += money
-        entry[2] += calls
-        for window in self._windows.values():
-            window.change(entry, money, calls)
-
-    def _exact_at(self, admitted_us: int) -> list[int] | None:
+    def _exact_at(self, admitted_us: int) -> int | None:
         """The entry of an admission, or of the second it was in."""
-        number = bisect_right(self.exact, admitted_us, key=itemgetter(0))
-        if number == 0:
-            return None
-        found = self.exact[number - 1]
-        return found if admitted_us - found[0] < 1_000_000 else None
+        return self.exact.newest(admitted_us, _SECOND_US)
 
     # what rules ask (policy.watch.History)
 
     def spent(self, window_s: float, now_us: int) -> int:
-        return self._window(window_s, now_us).money
+        return self.exact.sums(window_s, now_us)[0]
 
     def most_spent(self, window_s: float, at_us: int) -> int:
         """In any window of this length that holds an admission of the last hour; 0 where it is not kept any more."""
-        if self._exact_at(at_us) is None:
-            return 0
-        window, most = _Window(deque()), 0
-        for entry in self.exact:
-            if entry[0] >= at_us + int(window_s * 1_000_000):
-                break
-            window.roll(entry[0] - int(window_s * 1_000_000))
-            window.add(entry)
-            most = max(most, window.money if entry[0] >= at_us else 0)
-        return max(most, window.money)
+        return 0 if self._exact_at(at_us) is None else self.exact.most(window_s, at_us)
 
     def calls_in(self, window_s: float, now_us: int) -> int:
-        return self._window(window_s, now_us).calls
-
-    def _window(self, window_s: float, now_us: int) -> _Window:
-        found = self._windows.get(window_s)
-        if found is None:
-            found = self._windows[window_s] = _Window(deque())
-            for entry in self.exact:
-                found.add(entry)
-        found.roll(now_us - int(window_s * 1_000_000))
-        return found
+        return self.exact.sums(window_s, now_us)[1]
 
     def average(self, days: int, now_us: int) -> Average:
         """Money in an active hour of the last `days` days, the hour that runs and the one before left out."""
@@ -319,13 +252,8 @@ class AgentSignals:
 
     def ended(self, window_s: float, now_us: int) -> tuple[int, int]:
         """How many calls ended in a window of an hour at most, and how many of them failed."""
-        window = self._ends.get(window_s)
-        if window is None:
-            window = self._ends[window_s] = _Window(deque())
-            for at_us, failed in self.ended_in:
-                window.add([at_us, failed, 1])
-        window.roll(now_us - int(window_s * 1_000_000))
-        return window.calls, window.money
+        failed, ended = self.ended_in.sums(window_s, now_us)
+        return ended, failed
 
     def repeats(self, same: str, window_s: float, now_us: int) -> int:
         since_us = now_us - int(window_s * 1_000_000)
@@ -346,17 +274,18 @@ class AgentSignals:
 
     def stored(self) -> dict[str, Any]:
         kept = {name: getattr(self, name) for name in self.__dataclass_fields__ if not name.startswith("_")}
-        queues = {name: list(kept[name]) for name in ("exact", "ended_in")}
-        return {**kept, **queues, "hours": self.hours.stored(), "quarters": self.quarters.stored()}
+        own = {name: kept[name].stored() for name in ("hours", "quarters", "exact", "ended_in")}
+        return {**kept, **own}
 
     @staticmethod
     def loaded(stored: dict[str, Any]) -> AgentSignals:
-        buckets = {
+        own = {
             "hours": Buckets(HOURS_KEPT).load(stored["hours"]),
             "quarters": Buckets(QUARTERS_KEPT).load(stored["quarters"]),
+            "exact": Rolling.loaded(stored["exact"]),
+            "ended_in": Rolling.loaded(stored["ended_in"]),
         }
-        queues = {"exact": deque(stored["exact"]), "ended_in": deque(stored["ended_in"], maxlen=MOST_ENDED)}
-        return AgentSignals(**{**stored, **buckets, **queues})
+        return AgentSignals(**{**stored, **own})
 
 
 def hour_of_week(now_us: int, time_zone: str) -> int:
