@@ -93,8 +93,9 @@ class Broker:
             if who is None or isinstance(who, Unknown):
                 return who or []
             items: list[dict[str, Any]] = []
-            with running.scope, suppress(StoppedCall):
-                items = await ask(who, running)
+            if not running.scope.cancel_called:
+                with running.scope, suppress(StoppedCall):
+                    items = await ask(who, running)
             return [] if running.stopped is not None else items
         finally:
             self._parts.calls.close(running)
@@ -331,10 +332,11 @@ class Broker:
     @staticmethod
     async def _respond(running: Running, request: CallRequest, answer: Answer) -> Answer | None:
         """Deliver, unless it was stopped meanwhile: then whatever came back is withheld (R17)."""
-        with running.delivery:
-            await request.drain()
-            if running.stopped is None:
-                await request.respond(answer)
+        if running.stopped is None:
+            with running.delivery:
+                await request.drain()
+                if running.stopped is None:
+                    await request.respond(answer)
         if running.stopped is None:
             return None
         halted = "halted" in running.stopped.code or running.stopped.code.startswith("rule.")

@@ -114,6 +114,8 @@ async def send(
         method=request.method,
         peer=request.peer,
     )
+    if running.scope.cancel_called:
+        return interrupted(running)
     with running.scope:
         try:
             if kept or may_be_asked(upstream, request):

@@ -7,6 +7,7 @@ stop sees every call admitted before it, and every call after it finds the halt 
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Collection, Iterator
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,7 @@ import anyio
 
 from haltline.calls.kept import KeptCalls
 from haltline.calls.late import LateAnswers
+from haltline.calls.scope import Scope
 from haltline.calls.streams import OpenStreams
 from haltline.identity import new_ids
 
@@ -34,9 +36,9 @@ class Running:
 
     def __init__(self, identifier: str) -> None:
         self.id = identifier
-        self.scope = anyio.CancelScope()
+        self.scope = Scope()
         """Around its dispatch."""
-        self.delivery = anyio.CancelScope()
+        self.delivery = Scope()
         """Around the writing of its result, which may wait for a slow reader."""
         self.agent_id: str | None = None
         self.session_id: str | None = None
@@ -75,7 +77,7 @@ class RunningCalls:
         self._ids = new_ids("call")
         self._calls: dict[str, Running] = {}
         self._by_agent: dict[str, set[str]] = {}
-        self._idle = anyio.Event()
+        self._idle = asyncio.Event()
         self.streams = OpenStreams()
         """What is open beside the calls: stopped with them, counted and waited for nowhere."""
         self.kept = KeptCalls()
@@ -90,6 +92,7 @@ class RunningCalls:
     def open(self) -> Running:
         call = Running(next(self._ids))
         self._calls[call.id] = call
+        self._idle.clear()
         return call
 
     def bind(self, call: Running, agent_id: str, session_id: str, call_id: str | None = None) -> None:
@@ -112,7 +115,6 @@ class RunningCalls:
                 del self._by_agent[call.agent_id or ""]
         if not self._calls:
             self._idle.set()
-            self._idle = anyio.Event()
 
     def dispatched(self) -> list[Running]:
         return [call for call in self._calls.values() if call.sent and call.tool]
