@@ -3,8 +3,8 @@
 A unit is a plain function of a `Tx` (see `unit`). Its result reaches the caller only after COMMIT; a unit that raises rolls
 back alone, a failed COMMIT fails every unit of its batch (R15). A lone unit is committed at once. Knows no tables.
 
-The event loop gathers a batch and runs what needs no SQLite of it, then hands it over; the thread runs the rest, writes the
-rows and commits. While a batch is with the thread, the loop runs no unit: what units remember is touched by one of the two.
+The event loop gathers a batch for as long as it is busy with others who may ask, runs what needs no SQLite of it, then hands
+it over; the thread runs the rest, writes the rows and commits. While a batch is with the thread, the loop runs no unit: what units remember is touched by one of the two.
 """
 
 from __future__ import annotations
@@ -42,6 +42,10 @@ PROBE_EVERY_S = 1.0
 LOG_LOOKED_AT_EVERY_S = 0.25
 UNITS_AT_ONCE_S = 0.005
 """How long the event loop may run units before it serves others."""
+GATHERED_S = 0.010
+"""How long units wait for others while the event loop is busy with those who may bring them."""
+IDLE_ROUND_S = 20e-6
+"""A round of the event loop that is as short as this served nobody."""
 IDLE_PROBE_EVERY_S = 30.0
 """So that `/readyz` says that the disk takes nothing before the first call finds out."""
 _BATCH_MAX = 256
@@ -71,6 +75,8 @@ class Writer:
         self._taken = False
         """One of the two is at work on units: the loop on those of a turn, or the thread."""
         self._turn_comes = False
+        self._asked_s, self._looked_s = 0.0, 0.0
+        """When the turn that comes was asked for, and when was looked last whether the loop is idle."""
         self._was_alone = False
         """The last turn was of urgent units alone: so that many of them keep nobody waiting for ever, the next is not."""
         self._closing = False
@@ -164,15 +170,32 @@ class Writer:
             if len(waiting) >= most:
                 raise StoreUnavailable("the broker is overloaded; try again shortly")
             waiting.append(job)
-        self._next_turn()
+        if urgent and not self._taken:
+            self._loop.call_soon(self._take_turn)
+        else:
+            self._next_turn()
         return job
 
     def _next_turn(self) -> None:
-        """Behind whoever is about to ask in this round of the loop, so that they are committed together."""
+        """Once the event loop has nothing else to do, so that whoever is about to ask is committed with those who have.
+
+        A turn costs the same for one unit as for fifty. A lone unit waits for nobody, and urgent ones do not either.
+        """
         if not self._turn_comes and not self._taken:
             assert self._loop is not None
             self._turn_comes = True
-            self._loop.call_soon(self._take_turn)
+            self._asked_s = self._looked_s = time.perf_counter()
+            self._loop.call_soon(self._take_turn_if_idle)
+
+    def _take_turn_if_idle(self) -> None:
+        now_s = time.perf_counter()
+        idle = now_s - self._looked_s <= IDLE_ROUND_S
+        if idle or now_s - self._asked_s >= GATHERED_S:
+            self._take_turn()
+        elif self._turn_comes:  # else one was taken meanwhile, for an urgent unit
+            assert self._loop is not None
+            self._looked_s = now_s
+            self._loop.call_soon(self._take_turn_if_idle)
 
     def _take_turn(self) -> None:
         self._turn_comes = False
