@@ -19,7 +19,7 @@ from haltline.errors import StoreUnavailable
 __all__ = ["TOGETHER_MAX", "AsksSqlite", "Batch", "BatchLost", "Tx"]
 
 Row = tuple[Any, ...]
-TOGETHER_MAX = 64
+TOGETHER_MAX = 32
 """Rows in one statement. The connection keeps a prepared statement for each number of them."""
 _BROKEN_STORE = frozenset(
     {
