@@ -14,7 +14,7 @@ CLIENT = ROOT / "clients" / "haltline_client"
 
 LAYERS: tuple[tuple[str, ...], ...] = (
     # What knows nothing of the rest.
-    ("errors", "clock", "credentials", "redact", "stored_json", "logs", "authoring", "spans", "telemetry"),
+    ("errors", "clock", "credentials", "redact", "stored_json", "logs", "authoring", "spans", "counters", "telemetry"),
     ("policy", "wire"),
     ("store", "lineage"),
     # The parts: none knows another.
