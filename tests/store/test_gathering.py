@@ -94,6 +94,25 @@ async def test_an_operator_s_unit_waits_for_nobody_and_the_others_go_on_after_it
     assert keys(tmp_path) == ["urgent", *(f"unit-{number}" for number in range(ROUNDS))]
 
 
+@pytest.mark.promise("P5")
+async def test_an_operator_s_unit_behind_a_turn_waits_for_that_one_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with a_writer(tmp_path, connect) as writer:
+        gate = Gate()
+        first = asyncio.create_task(writer.run(gate))
+        await gate.reached()
+        _loop_is(monkeypatch, idle=False, gathered_s=FOR_EVER)
+        other = asyncio.create_task(writer.run(put("other")))
+        urgent = asyncio.create_task(writer.run(put("urgent"), urgent=True))
+        await asyncio.sleep(0)
+        gate.open.set()
+        await asyncio.gather(first, urgent)
+        assert (keys(tmp_path), other.done()) == (["urgent"], False)
+        _loop_is(monkeypatch, idle=True, gathered_s=FOR_EVER)
+        await other
+
+
 async def test_closing_does_not_wait_for_the_loop_to_be_idle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     _loop_is(monkeypatch, idle=False, gathered_s=FOR_EVER)
     async with a_writer(tmp_path, connect) as writer:

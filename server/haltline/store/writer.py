@@ -170,10 +170,7 @@ class Writer:
             if len(waiting) >= most:
                 raise StoreUnavailable("the broker is overloaded; try again shortly")
             waiting.append(job)
-        if urgent and not self._taken:
-            self._loop.call_soon(self._take_turn)
-        else:
-            self._next_turn()
+        self._next_turn()
         return job
 
     def _next_turn(self) -> None:
@@ -181,8 +178,12 @@ class Writer:
 
         A turn costs the same for one unit as for fifty. A lone unit waits for nobody, and urgent ones do not either.
         """
-        if not self._turn_comes and not self._taken:
-            assert self._loop is not None
+        assert self._loop is not None
+        if self._taken:
+            return
+        if self._urgent:
+            self._loop.call_soon(self._take_turn)
+        elif not self._turn_comes:
             self._turn_comes = True
             self._asked_s = self._looked_s = time.perf_counter()
             self._loop.call_soon(self._take_turn_if_idle)
