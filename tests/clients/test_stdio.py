@@ -245,6 +245,9 @@ async def test_in_the_handshake_era_a_cancellation_is_forwarded(endpoint, host):
     assert (await host.read())["result"] == {"reason": "enough"}
     order = [one.what for one in endpoint.asked]
     assert order.index("tools/call") < order.index("notifications/cancelled")
+    (notice,) = endpoint.of("notifications/cancelled")
+    before = [one.connection for one in endpoint.asked if one is not notice]
+    assert notice.connection not in before  # one that was accepted long ago could be read before the call's
 
 
 @pytest.mark.parametrize("how", ["the host closes", "SIGTERM"])

@@ -35,6 +35,11 @@ class Asked:
     def id(self) -> Any:
         return self.message["id"]
 
+    @property
+    def connection(self) -> object:
+        """The same for all that came on one."""
+        return self._writer
+
     async def reply(self, status: int, value: Any = None, **headers: str) -> None:
         body = value if isinstance(value, bytes) else b"" if value is None else json.dumps(value).encode()
         lines = [f"HTTP/1.1 {status} Said", f"Content-Length: {len(body)}"]

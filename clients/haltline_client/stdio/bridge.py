@@ -83,7 +83,8 @@ class Bridge:
             if message.version is None and message.method != "initialize":
                 params = {"requestId": message.id, "reason": "the host has ended"}
                 notice = {"jsonrpc": "2.0", "method": "notifications/cancelled", "params": params}
-                cancels.append(self._carrier.tell(json.dumps(notice).encode(), self._carrier.session.headers()))
+                told = self._carrier.tell(json.dumps(notice).encode(), self._carrier.session.headers(), behind=True)
+                cancels.append(told)
             elif running.task is not None:
                 running.task.cancel()
         with suppress(TimeoutError):
@@ -150,7 +151,7 @@ class Bridge:
     async def _cancel_when_sent(self, running: Running, notice: Message) -> None:
         # On another connection it could arrive before what it cancels.
         await running.sent.wait()
-        await self._tell_now(notice)
+        await self._tell_now(notice, behind=True)
         if running.task is not None:
             await asyncio.wait({running.task}, timeout=CANCELLED_S)
             running.task.cancel()
@@ -162,7 +163,7 @@ class Bridge:
         try:
             named = read(json.dumps(told).encode())
             assert isinstance(named, Message)
-            await self._tell_now(named)
+            await self._tell_now(named, behind=True)
         finally:
             if running.task is not None:
                 running.task.cancel()
@@ -178,11 +179,11 @@ class Bridge:
         async with self._notices:  # notifications in their order
             await self._tell_now(message)
 
-    async def _tell_now(self, message: Message) -> None:
+    async def _tell_now(self, message: Message, *, behind: bool = False) -> None:
         if self._carrier is None:
             return
         headers = self._carrier.session.headers() if message.version is None else routing(message)
-        status = await self._carrier.tell(message.raw, headers)
+        status = await self._carrier.tell(message.raw, headers, behind=behind)
         if status >= 400:
             self._notes.say(f"Haltline did not take {message.method or 'an answer'} of the host (HTTP {status}).")
 

@@ -52,7 +52,13 @@ class Endpoint:
 
     @asynccontextmanager
     async def exchange(
-        self, verb: str, headers: Mapping[str, str], body: bytes = b"", *, sent: Callable[[], None] | None = None
+        self,
+        verb: str,
+        headers: Mapping[str, str],
+        body: bytes = b"",
+        *,
+        sent: Callable[[], None] | None = None,
+        behind: bool = False,
     ) -> AsyncIterator[Reply]:
         """Raises BrokerUnreachable, and Trouble when the credential is refused."""
         common = {
@@ -62,7 +68,7 @@ class Endpoint:
         }
         if body:
             common["Content-Type"] = "application/json"
-        async with self._http.exchange(verb, {**common, **headers}, body, sent=sent) as reply:
+        async with self._http.exchange(verb, {**common, **headers}, body, sent=sent, behind=behind) as reply:
             if reply.status == 401:
                 with self.room() as room:
                     raise self._dead(await whole(reply.chunks(), room))
@@ -80,12 +86,12 @@ class Endpoint:
         except TimeoutError as error:
             raise BrokerUnreachable(f"no answer within {OWN_TIMEOUT_S:g} s", sent=True) from error
 
-    async def tell(self, body: bytes, headers: Mapping[str, str], *, verb: str = "POST") -> int:
+    async def tell(self, body: bytes, headers: Mapping[str, str], *, verb: str = "POST", behind: bool = False) -> int:
         """The status that a message without an answer gets. Raises BrokerUnreachable or Trouble."""
         try:
             async with (
                 asyncio.timeout(OWN_TIMEOUT_S),
-                self.exchange(verb, headers, body) as reply,
+                self.exchange(verb, headers, body, behind=behind) as reply,
             ):
                 with self.room() as room:
                     await whole(reply.chunks(), room)

@@ -133,13 +133,21 @@ class Http:
 
     @asynccontextmanager
     async def exchange(
-        self, verb: str, headers: Mapping[str, str], body: bytes = b"", *, sent: Callable[[], None] | None = None
+        self,
+        verb: str,
+        headers: Mapping[str, str],
+        body: bytes = b"",
+        *,
+        sent: Callable[[], None] | None = None,
+        behind: bool = False,
     ) -> AsyncIterator[Reply]:
         """`sent` is called when the whole request was handed on. Leaving early closes the connection.
 
+        `behind`: on a new connection, so that it is not read before what was sent on one that may not be accepted yet.
+
         Raises BrokerUnreachable, also for what goes wrong while the body is read inside.
         """
-        connection = self._rested() or await self._connect()
+        connection = (None if behind else self._rested()) or await self._connect()
         reply: Reply | None = None
         try:
             connection.writer.write(self._head(verb, headers, body) + body)
