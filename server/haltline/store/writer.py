@@ -4,7 +4,8 @@ A unit is a plain function of a `Tx` (see `unit`). Its result reaches the caller
 back alone, a failed COMMIT fails every unit of its batch (R15). A lone unit is committed at once. Knows no tables.
 
 The event loop gathers a batch for as long as it is busy with others who may ask, runs what needs no SQLite of it, then hands
-it over; the thread runs the rest, writes the rows and commits. While a batch is with the thread, the loop runs no unit: what units remember is touched by one of the two.
+it over; the thread runs the rest, writes the rows and commits. While a batch is with the thread, the loop runs no unit:
+what units remember is touched by one of the two.
 """
 
 from __future__ import annotations
