@@ -26,9 +26,11 @@ from support.records import HOUR, NOON_US, SECOND, Store, a_hold, add_people, ut
 class Books:
     """A ledger on a store of its own, with one unit for each act."""
 
-    def __init__(self, folder: Path, day_bounds: Callable[[int], tuple[int, int]] = utc_day) -> None:
+    def __init__(
+        self, folder: Path, day_bounds: Callable[[int], tuple[int, int]] = utc_day, at_us: int = NOON_US
+    ) -> None:
         self.ledger = Ledger(day_bounds)
-        self.store = Store(folder, on_lost=(self.ledger.forget,))
+        self.store = Store(folder, at_us=at_us, on_lost=(self.ledger.forget,))
         self.store.people({"a1": ("s1", "s2"), "a2": ("s3",)})
 
     def hold(self, call: str, amount: int = 100, **more: Any) -> None:
@@ -197,9 +199,8 @@ def test_a_day_is_the_calendars_also_when_it_has_23_or_25_hours(tmp_path: Path, 
         after = datetime.fromordinal(here.toordinal() + 1).replace(tzinfo=zone)
         return int(start.timestamp()) * SECOND, int(after.timestamp()) * SECOND
 
-    books = Books(tmp_path, bounds)
     start, end = bounds(int(datetime.fromisoformat(f"{day}T12:00:00+01:00").timestamp()) * SECOND)
-    books.store.now_us = start
+    books = Books(tmp_path, bounds, start)
     hours = (end - start) // HOUR
     for hour in range(hours):
         books.hold(f"c{hour}", 10)

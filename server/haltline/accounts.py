@@ -303,11 +303,14 @@ class Accounts:
                 self._tasks.clear()
             settled, held, ended, running, doubted, in_doubt = tx.execute(
                 "SELECT coalesce(sum(charged_micros), 0),"  # noqa: S608 - a constant
-                " coalesce(sum(amount_micros) FILTER (WHERE state IN ('held', 'in_doubt')), 0),"
-                " count(*) FILTER (WHERE state = 'settled'), count(*) FILTER (WHERE state IN ('held', 'in_doubt')),"
-                " coalesce(sum(amount_micros) FILTER (WHERE state = 'in_doubt'), 0),"
-                " count(*) FILTER (WHERE state = 'in_doubt')"
-                f" FROM holds WHERE session_id IN ({FAMILY})",
+                " coalesce(sum(amount_micros) FILTER (WHERE holds.state IN ('held', 'in_doubt')), 0),"
+                " count(*) FILTER (WHERE holds.state = 'settled'),"
+                " count(*) FILTER (WHERE holds.state IN ('held', 'in_doubt')),"
+                " coalesce(sum(amount_micros) FILTER (WHERE holds.state = 'in_doubt'), 0),"
+                " count(*) FILTER (WHERE holds.state = 'in_doubt')"
+                " FROM sessions CROSS JOIN holds ON holds.agent_id = sessions.agent_id"  # sessions first: their index is by agent
+                " AND holds.admitted_us >= sessions.opened_us AND holds.session_id = sessions.id"
+                f" WHERE sessions.id IN ({FAMILY})",
                 (session_id,),
             ).fetchone()
             known = self._tasks[session_id] = TaskAccount(

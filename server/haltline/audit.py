@@ -24,7 +24,18 @@ if TYPE_CHECKING:
 
     from haltline.store.writer import Tx
 
-__all__ = ["GENESIS", "SALT_BYTES", "Audit", "Event", "Kind", "chain_hash", "payload_digest", "stored_event"]
+__all__ = [
+    "COMMON",
+    "GENESIS",
+    "RARE",
+    "SALT_BYTES",
+    "Audit",
+    "Event",
+    "Kind",
+    "chain_hash",
+    "payload_digest",
+    "stored_event",
+]
 
 GENESIS = bytes(32)
 """The hash before the first event."""
@@ -103,6 +114,12 @@ class Kind(StrEnum):
     DRILL_STARTED = "drill.started"
     DRILL_ENDED = "drill.ended"
     DRILL_OVERDUE = "drill.overdue"
+
+
+COMMON = (Kind.CALL_ALLOWED, Kind.CALL_SUCCEEDED)
+"""Most events are of these kinds, so the index by kind leaves them out."""
+RARE = "kind NOT IN ('call.allowed', 'call.succeeded')"
+"""SQLite uses that index only where a query repeats this."""
 
 
 class Event(NamedTuple):

@@ -1,10 +1,16 @@
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
 import pytest
 
+from haltline.audit import COMMON, Kind
 from haltline.control.reading import Filters, Page, moment_us, page
 from haltline.errors import RequestError
 from support.desk import Desk, Failed
+
+if TYPE_CHECKING:
+    from haltline.store.reader import Reader
 
 
 async def some_history(at: Desk) -> dict:
@@ -40,6 +46,36 @@ async def test_filters_find_what_they_name_and_only_that(at: Desk) -> None:
         len((await at.ask("query_audit", tool="payments__charge", agent="other", kind="call.succeeded"))["events"]) == 3
     )
     assert (await at.ask("query_audit", tool="nothing"))["events"] == []
+
+
+class Explained:
+    """A reader that keeps how SQLite looks for what was asked."""
+
+    def __init__(self, reader: Reader) -> None:
+        self._reader = reader
+        self.plans: list[str] = []
+
+    async def rows(self, sql: str, given: Any = ()) -> Any:
+        self.plans += [row["detail"] for row in await self._reader.rows(f"EXPLAIN QUERY PLAN {sql}", given)]
+        return await self._reader.rows(sql, given)
+
+    async def row(self, sql: str, given: Any = ()) -> Any:
+        return next(iter(await self.rows(sql, given)), None)
+
+
+@pytest.mark.parametrize("kind", [one for one in Kind if one not in COMMON] + ["agent.", "alert."])
+async def test_what_is_rare_is_found_by_an_index(at: Desk, kind: str) -> None:
+    reader: Any = Explained(at.parts.reader)
+    await page(reader, Filters(kind=kind), Page(newest=True))
+    assert [plan for plan in reader.plans if "events_by_kind" in plan], reader.plans
+
+
+@pytest.mark.parametrize("kind", [*COMMON, "call."])
+async def test_what_is_everywhere_is_found_on_the_way_through_the_log(at: Desk, kind: str) -> None:
+    await some_history(at)
+    reader: Any = Explained(at.parts.reader)
+    assert len((await page(reader, Filters(kind=kind), Page(newest=True, limit=2)))["events"]) == 2
+    assert not [plan for plan in reader.plans if "TEMP B-TREE" in plan], "in order: it ends with the page"
 
 
 async def test_times_are_ages_or_iso_8601(at: Desk) -> None:

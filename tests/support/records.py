@@ -30,10 +30,10 @@ class Lost(Exception):
 class Store:
     """A database and its units of work without the writer's thread: savepoints, rollbacks and lost batches as it does them."""
 
-    def __init__(self, folder: Path, *, on_lost: tuple[Callable[[], None], ...] = ()) -> None:
+    def __init__(self, folder: Path, *, at_us: int = NOON_US, on_lost: tuple[Callable[[], None], ...] = ()) -> None:
         self.path = folder / "haltline.db"
         self.connection = connect_writer(self.path)
-        self.now_us = NOON_US
+        self.now_us = at_us
         self.on_lost = on_lost
 
     def run(self, unit: Callable[[Tx], T]) -> T:

@@ -8,7 +8,7 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from haltline.audit import Kind
+from haltline.audit import RARE, Kind
 from haltline.audit_check import Fault
 
 if TYPE_CHECKING:
@@ -21,8 +21,14 @@ OPENINGS = frozenset({Kind.SESSION_OPENED, Kind.AGENT_ADDED, *_RESUMED})
 _NAMED_MAX = 20
 _UNANNOUNCED = (
     ("call", "has a hold, but no event admitted it", "holds", "events.call_id = holds.id", Kind.CALL_ALLOWED),
-    ("session", "is there, but no event opened it", "sessions", "events.session_id = sessions.id", Kind.SESSION_OPENED),
-    ("agent", "is there, but no event added it", "agents", "events.agent_id = agents.id", Kind.AGENT_ADDED),
+    (
+        "session",
+        "is there, but no event opened it",
+        "sessions",
+        f"events.session_id = sessions.id AND {RARE}",
+        Kind.SESSION_OPENED,
+    ),
+    ("agent", "is there, but no event added it", "agents", f"events.agent_id = agents.id AND {RARE}", Kind.AGENT_ADDED),
 )
 Found = dict[str, int]
 """By table, how many rows the events led to."""

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from haltline.audit import Kind
+from haltline.audit import RARE, Kind
 from haltline.clock import iso
 
 if TYPE_CHECKING:
@@ -102,7 +102,8 @@ async def _halting(reader: Reader, found: Target, halt: HaltRow) -> sqlite3.Row 
     """The event of this halt; those of later ones are all that is passed over."""
     column = {"session": "session_id", "agent": "agent_id", "everything": "?"}[found.scope]
     return await reader.row(
-        f"SELECT seq, call_id FROM events WHERE kind = ? AND at_us = ? AND {column} = ? ORDER BY seq DESC LIMIT 1",  # noqa: S608
+        f"SELECT seq, call_id FROM events WHERE kind = ? AND {RARE} AND at_us = ? AND {column} = ?"  # noqa: S608 - constants
+        " ORDER BY seq DESC LIMIT 1",
         (HALTED[found.scope], halt.set_us, *([""] if found.scope == "everything" else []), _key(found)),
     )
 
@@ -116,7 +117,9 @@ def _whose(found: Target, sessions: Sequence[str]) -> tuple[str, list[Any]]:
         return "agent_id IS NOT NULL", []
     if found.scope == "agent":
         return "agent_id = ?", [found.subject_id]
-    return f"session_id IN ({', '.join('?' * len(sessions))})", list(sessions)
+    named = f"({', '.join('?' * len(sessions))})"
+    of = f"agent_id IN (SELECT agent_id FROM sessions WHERE id IN {named}) AND session_id IN {named}"  # noqa: S608 - only ?
+    return of, [*sessions, *sessions]
 
 
 async def _refused(reader: Reader, call: str | None) -> Refused | None:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from haltline.audit import Kind, stored_event
+from haltline.audit import COMMON, RARE, Kind, stored_event
 from haltline.clock import iso
 from haltline.errors import RequestError
 from haltline.policy.durations import parse_duration
@@ -68,12 +68,16 @@ def kinds_of(kind: str) -> str:
     found = _KIND.fullmatch(kind)
     if found is not None:
         wanted = f"{found[1]}." if found[2] in {None, "*"} else kind
-        if any(one.value == wanted or (wanted.endswith(".") and one.value.startswith(wanted)) for one in Kind):
+        if _meant(wanted):
             return wanted
     subjects = sorted({one.value.partition(".")[0] for one in Kind})
     raise RequestError(
         f"kind: there is no kind {kind!r}; write one such as call.denied, or one of {', '.join(subjects)}"
     )
+
+
+def _meant(wanted: str) -> list[Kind]:
+    return [one for one in Kind if one == wanted or (wanted.endswith(".") and one.startswith(wanted))]
 
 
 def moment_us(key: str, text: str, now_us: int) -> int:
@@ -163,7 +167,6 @@ def _where(filters: Filters) -> tuple[str, list[Any]]:
         "agent_id": filters.agent_id,
         "call_id": filters.call,
         "tool": filters.tool,
-        "kind": filters.kind if filters.kind is not None and not filters.kind.endswith(".") else None,
     }
     set_ones = {column: value for column, value in columns.items() if value is not None}
     text = "".join(f" AND {column} = ?" for column in set_ones)
@@ -173,9 +176,11 @@ def _where(filters: Filters) -> tuple[str, list[Any]]:
             f" AND seq IN (SELECT seq FROM events WHERE {_OF_SESSION} UNION ALL SELECT seq FROM events WHERE {_ALONE})"  # noqa: S608 - constants
         )
         given += [filters.session] * 3
-    if filters.kind is not None and filters.kind.endswith("."):
-        text += " AND kind >= ? AND kind < ?"
-        given += [filters.kind, f"{filters.kind[:-1]}/"]
+    if filters.kind is not None:
+        meant = _meant(filters.kind)
+        text += f" AND kind IN ({', '.join('?' * len(meant))})"
+        text += "" if any(one in COMMON for one in meant) else f" AND {RARE}"
+        given += meant
     return text, given
 
 

@@ -12,7 +12,7 @@ import anyio
 import orjson
 import structlog
 
-from haltline.audit import Event, Kind
+from haltline.audit import RARE, Event, Kind
 from haltline.control.desk import Operator
 from haltline.drill.runs import ABOUT
 from haltline.errors import HaltlineError
@@ -77,7 +77,8 @@ class Schedule:
 
     async def _held_us(self) -> int | None:
         rows = await self._parts.reader.rows(
-            "SELECT at_us, body FROM events WHERE kind = ? ORDER BY seq DESC LIMIT ?", (Kind.DRILL_ENDED, _LOOKED_AT)
+            f"SELECT at_us, body FROM events WHERE kind = ? AND {RARE} ORDER BY seq DESC LIMIT ?",  # noqa: S608 - a constant
+            (Kind.DRILL_ENDED, _LOOKED_AT),
         )
         return next((row["at_us"] for row in rows if orjson.loads(row["body"]).get("ok")), None)
 
