@@ -143,7 +143,9 @@ async def _loaded(port: int, tool: str, tokens: list[str], asked: argparse.Names
 def _tell_stacks(raw: Path, cpu_us: float) -> None:
     """`frame;frame;leaf count` a line, outermost first."""
     stacks = [line.rpartition(" ") for line in raw.read_text(encoding="utf-8").splitlines()]
-    counted = [(frames.split(";"), int(count)) for frames, _, count in stacks]
+    counted = [
+        (frames.split(";"), int(count)) for frames, _, count in stacks if count.isdigit()
+    ]  # else a name was misread
     counted = [(frames, count) for frames, count in counted if not _idle(frames[-1])]
     total = sum(count for _, count in counted)
     _tell("by step", _sums(counted, _step), total, cpu_us)

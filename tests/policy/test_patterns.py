@@ -74,6 +74,11 @@ def test_no_patterns_match_nothing():
     assert not any_of(())("anything")
 
 
+@given(st.lists(pieces, max_size=6), names)
+def test_several_patterns_match_what_any_of_them_matches(patterns, name):
+    assert any_of(tuple(patterns))(name) == any(matches(one, name) for one in patterns)
+
+
 def test_the_most_specific_is_the_name_then_the_longer_text_before_the_star():
     patterns = ["*", "pay__*", "pay__ch*", "pay__charge", "*__charge", "p*e", "pay__*e"]
     assert most_specific(patterns) == ["pay__charge", "pay__ch*", "pay__*e", "pay__*", "p*e", "*__charge", "*"]

@@ -303,10 +303,10 @@ class Gateway:
         key = (who.scopes, narrowed, *self._pricing(who, policy))
         found = self._lists.get(key)
         if found is None:
-            grants = policy.granting(who)
-            opens = self._parts.catalog.tool(OPEN_SESSION)
-            own = [dict(opens.definition)] if opens is not None and grants(opens.name) else []
-            found = own + [definition for name, definition in self._priced(who, policy) if grants(name)]
+            opens, priced = self._parts.catalog.tool(OPEN_SESSION), self._priced(who, policy)
+            granted = policy.granted(who, [OPEN_SESSION, *(name for name, _ in priced)])
+            own = [dict(opens.definition)] if opens is not None and opens.name in granted else []
+            found = own + [definition for name, definition in priced if name in granted]
             self._lists[key] = found
             if len(self._lists) > _LISTS_CACHED:
                 self._lists.popitem(last=False)

@@ -73,14 +73,17 @@ def matcher(pattern: str) -> Callable[[str], bool]:
 @lru_cache(maxsize=4096)
 def any_of(patterns: tuple[str, ...]) -> Callable[[str], bool]:
     """Several patterns as one question; none of them at all matches nothing."""
-    names = frozenset(pattern for pattern in patterns if "*" not in pattern)
-    checks = tuple(matcher(pattern) for pattern in patterns)
+    checks = {pattern: matcher(pattern) for pattern in patterns}
     if len(checks) == 1:
-        return checks[0]
-    wide = tuple(check for pattern, check in zip(patterns, checks, strict=True) if pattern not in names)
-    if not wide:
+        return next(iter(checks.values()))
+    names = frozenset(pattern for pattern in checks if "*" not in pattern)
+    starts = tuple(pattern[:-1] for pattern in checks if pattern.find("*") == len(pattern) - 1)  # asked as one
+    wide = tuple(check for pattern, check in checks.items() if "*" in pattern[:-1])
+    if not starts and not wide:
         return names.__contains__
-    return lambda name: name in names or any(check(name) for check in wide)
+    if not wide:
+        return lambda name: name in names or name.startswith(starts)
+    return lambda name: name in names or name.startswith(starts) or any(check(name) for check in wide)
 
 
 def _specificity(pattern: str) -> tuple[bool, int, int, str]:

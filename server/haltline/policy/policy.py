@@ -29,7 +29,7 @@ from haltline.policy.watch_entry import compile_watch
 from haltline.policy.watch_ways import Silence, TaskSilence
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Mapping
+    from collections.abc import Callable, Collection, Iterable, Mapping
     from pathlib import Path
 
     from haltline.policy.folder import Merged
@@ -128,15 +128,17 @@ class Policy:
     def grants(self, who: Principal, tool: str, upstream: str) -> bool:
         """Whether `tools/list` shows this tool: exactly where a call of it would not be refused as `scope.tool`."""
         del upstream  # tools are granted by the name that agents see
-        return self.granting(who)(tool)
+        return tool in self.granted(who, (tool,))
 
-    def granting(self, who: Principal) -> Callable[[str], bool]:
-        """`grants` of one caller, to be asked about many tools."""
+    def granted(self, who: Principal, tools: Iterable[str]) -> frozenset[str]:
+        """Those of many tools that `grants` says yes to."""
         grants = [self._grant(one) for one in (who, *who.above)]
         if not all(grant.known for grant in grants):
-            return lambda _: False
-        allow = [rule.allows for grant in grants for rule in grant.tools if not rule.audit]
-        return lambda tool: all(allows(tool) for allows in allow)
+            return frozenset()
+        for grant in grants:
+            for rule in reversed(grant.tools):  # a session's own comes last and leaves the fewest to ask others about
+                tools = tools if rule.audit else filter(rule.allows, tools)
+        return frozenset(tools)
 
     def limits(self, who: Principal) -> tuple[CapLimit, ...]:
         """The caps in force: the strictest of tier, agent and session. Allowances are facts, not caps, and not in here."""
