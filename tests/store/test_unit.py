@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from haltline.store.database import connect_writer
-from haltline.store.unit import Batch, BatchLost, Tx
+from haltline.store.unit import AsksSqlite, Batch, BatchLost, Tx
 from support.records import Store
 
 PUT = "INSERT INTO meta (key, value) VALUES (?,?)"
@@ -116,3 +116,17 @@ def test_a_unit_that_asks_nothing_of_sqlite_needs_no_savepoint(tmp_path: Path) -
     connection.execute("COMMIT")
     connection.close()
     assert [one.split(" ", 1)[0] for one in said] == ["BEGIN", "INSERT", "COMMIT"]
+
+
+def test_a_unit_that_says_that_it_will_ask_has_changed_nothing_when_there_is_no_transaction_yet() -> None:
+    tx = Tx(Batch(None, 0))
+    with pytest.raises(AsksSqlite):
+        tx.will_ask()
+    assert tx.asks
+
+
+def test_in_a_transaction_it_goes_on_and_has_no_savepoint_before_it_asks(store: Store) -> None:
+    seen: list[str] = []
+    store.connection.set_trace_callback(seen.append)
+    store.run(lambda tx: tx.will_ask())
+    assert seen == ["BEGIN IMMEDIATE", "COMMIT"]

@@ -136,6 +136,8 @@ def waits_for_input(
 def refused(tx: Tx, parts: Parts, said: Said, decision: Deny | Halt) -> None:
     """The refused call, and where a cap was reached the halt with its alert, in the same transaction."""
     halts = isinstance(decision, Halt)
+    if halts:
+        tx.will_ask()
     body = {"decision": "halt" if halts else "deny", "reasons": _reasons(decision.reasons)}
     parts.audit.append(tx, said.event(Kind.CALL_DENIED, body))
     if isinstance(decision, Halt):
@@ -166,15 +168,16 @@ def ended(tx: Tx, parts: Parts, running: Running, admitted: Admitted, outcome: O
     """End the hold of an admitted call, exactly once, and say how (P7)."""
     held, ran_us, tool = admitted.allow.amount_micros, tx.now_us - admitted.admitted_us, admitted.tool
     body: dict[str, Any] = {"outcome": outcome.layers(), "duration_us": ran_us}
-    over = 0
+    bill = billed(admitted, outcome, ran_us) if outcome.kind == "answered" else None
+    over = 0 if bill is None else bill.micros - held
+    if over > 0 or not outcome.succeeded:
+        tx.will_ask()  # it may halt
     if running.stopped is not None:
         body["withheld"] = running.stopped.code
-    if outcome.kind == "answered":
-        bill = billed(admitted, outcome, ran_us)
+    if bill is not None:
         parts.ledger.settle(tx, running.id, bill.micros, bill.why or None)
         kind = Kind.CALL_SUCCEEDED if outcome.succeeded else Kind.CALL_FAILED
         body["charged_micros"] = bill.micros
-        over = bill.micros - held
         body |= {"charged_because": bill.why} if bill.why else {}
         body |= {"overage_micros": over} if over > 0 else {}
     elif outcome.kind == "unsent":
@@ -193,7 +196,7 @@ def ended(tx: Tx, parts: Parts, running: Running, admitted: Admitted, outcome: O
         version = admitted.policy_version
         Overage(admitted.who, running.id, tool.name, tool.upstream, held, held + over, version).halt(tx, parts)
     failed = kind is not Kind.CALL_SUCCEEDED and running.stopped is None
-    charged = held + over if outcome.kind == "answered" else 0
+    charged = 0 if bill is None else bill.micros
     return Ended(running.id, tool.name, tool.upstream, admitted.admitted_us, charged, over > 0, failed)
 
 

@@ -29,7 +29,7 @@ from haltline.policy.watch_entry import compile_watch
 from haltline.policy.watch_ways import Silence, TaskSilence
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Mapping
+    from collections.abc import Collection, Iterable, Mapping
     from pathlib import Path
 
     from haltline.policy.folder import Merged

@@ -31,6 +31,7 @@ def fire(
     tx: Tx, parts: Parts, policy: Policy, who: Principal, fired: Fired, *, told: bool, call: str | None = None
 ) -> int:
     """Commit `rule.fired` with the facts and the now that it read (R27), and its alert where `told`."""
+    tx.will_ask()
     of, finding = fired.rule.of, fired.finding
     reason = reason_of(fired)
     body: dict[str, Any] = {

@@ -99,13 +99,18 @@ class Tx:
         """Ask or change something now; what waits to be written is written before."""
         return self.connection.execute(sql, values)
 
+    def will_ask(self) -> None:
+        """Say so before what is remembered is changed: a unit that asks later has it undone, and so read from rows again."""
+        if self._batch.connection is None:
+            self.asks = True
+            raise AsksSqlite
+
     @property
     def connection(self) -> sqlite3.Connection:
         """As this unit sees it; in a savepoint of its own from here on. Raises AsksSqlite before the transaction begins."""
+        self.will_ask()
         connection = self._batch.connection
-        if connection is None:
-            self.asks = True
-            raise AsksSqlite
+        assert connection is not None
         if not self._saved:
             self._batch.write()
             connection.execute("SAVEPOINT unit")
